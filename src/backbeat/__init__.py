@@ -1,0 +1,1 @@
+"""Backbeat: declared datasets, versioned spectrograms and a drum transcriber."""
