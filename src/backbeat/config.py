@@ -27,21 +27,20 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class PreprocessParams(Strict):
+class FeatureParams(Strict):
     """How a recording becomes a log-mel spectrogram; the units are in the names."""
 
     sample_rate_hz: Annotated[int, Field(ge=8_000, le=192_000)]
-    fft_samples: Annotated[int, Field(ge=256, le=16_384)]
+    fft_samples: Annotated[int, Field(ge=256, le=16_384, multiple_of=2)]
     hop_samples: Annotated[int, Field(ge=32, le=8_192)]
     mels: Annotated[int, Field(ge=16, le=512)]
     low_hz: Annotated[float, Field(ge=0, le=1_000)]
     high_hz: Annotated[float, Field(ge=1_000, le=96_000)]
     floor_db: Annotated[float, Field(ge=-200, le=0)]
     step_db: Annotated[float, Field(ge=0.1, le=3)]
-    bad_members_allowed: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
-    def _fits_together(self) -> PreprocessParams:
+    def _fits_together(self) -> FeatureParams:
         if self.high_hz > self.sample_rate_hz / 2:
             raise ValueError(f"high_hz is above half of sample_rate_hz ({self.sample_rate_hz / 2:g} Hz)")
         if self.hop_samples > self.fft_samples:
@@ -52,6 +51,13 @@ class PreprocessParams(Strict):
     def frame_rate_hz(self) -> float:
         """Frames per second."""
         return self.sample_rate_hz / self.hop_samples
+
+
+class PreprocessParams(Strict):
+    """How an archive becomes shards."""
+
+    features: FeatureParams
+    bad_members_allowed: Annotated[int, Field(ge=0)]
 
 
 class TrainParams(Strict):
@@ -75,6 +81,7 @@ class TrainParams(Strict):
     steps: Annotated[int, Field(ge=1)]
     steps_per_epoch: Annotated[int, Field(ge=1)]
     patience_epochs: Annotated[int, Field(ge=1)]
+    validation_sequences: Annotated[int, Field(ge=1)]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
     # Lists are what YAML has; a tuple is what cannot change.

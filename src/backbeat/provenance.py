@@ -32,3 +32,9 @@ def git_revision(project: Path) -> str | None:
         check=False,
     )
     return described.stdout.strip() or None
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 hex digest of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,186 @@
+"""Reading sound: any rate, depth and channel count in, finite mono samples at one rate out, in bounded memory.
+
+libsndfile decodes (through soundfile) and soxr resamples. In front of them stand the checks that they do not make:
+
+- a format is accepted by its first bytes and its sample type, before anything is decoded;
+- the size that a WAV header declares is compared with the bytes that are there, because libsndfile reads a file cut
+  in half, or one whose length field is zero, without a complaint;
+- samples that are not finite are refused.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from backbeat.errors import AudioError
+
+# Samples per channel that are decoded at once: 6 s at 44.1 kHz.
+BLOCK_SAMPLES = 2**18
+
+# Beyond these a header is lying: no microphone array or converter in use exceeds them.
+MAX_CHANNELS = 64
+MAX_SAMPLE_RATE_HZ = 768_000
+
+MAGIC = {
+    b"RIFF": "WAV",
+    b"RF64": "WAV",
+    b"FORM": "AIFF",
+    b"fLaC": "FLAC",
+    b"OggS": "OGG",
+    b"ID3": "MP3",
+    b"\xff\xfb": "MP3",
+    b"\xff\xf3": "MP3",
+    b"\xff\xf2": "MP3",
+    b"\xff\xfa": "MP3",
+}
+# What libsndfile may decode: plain samples and the maintained codecs. Its ADPCM and other legacy decoders have a
+# record of memory errors (CVE-2026-37555).
+SUBTYPES = {
+    *("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"),
+    *("VORBIS", "OPUS", "MPEG_LAYER_III"),
+}
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a sound file says of itself, checked."""
+
+    sample_rate_hz: int
+    channels: int
+    samples: int
+    subtype: str
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.samples / self.sample_rate_hz
+
+
+def read_info(source: bytes | Path, name: str) -> AudioInfo:
+    """Return rate, channels, length and sample type of a sound file.
+
+    Args:
+        source: the content of the file, or where it is.
+        name: what to call it in messages.
+
+    Raises:
+        AudioError: if it is not sound, is of a type that is not accepted, is empty, or is shorter than it says.
+    """
+    with _opened(source) as stream:
+        head = stream.read(4096)
+        _check_magic(head, name)
+        if head[:4] in {b"RIFF", b"RF64"}:
+            _check_wav_length(stream, name)
+        stream.seek(0)
+        with _decoder(stream, name) as sound:
+            info = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.subtype)
+    if info.subtype not in SUBTYPES:
+        raise AudioError(f"{name} has samples of an unsupported type", expected="PCM, float, …", got=info.subtype)
+    if not 0 < info.channels <= MAX_CHANNELS or not 0 < info.sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
+        got = f"{info.channels} channels at {info.sample_rate_hz} Hz"
+        raise AudioError(f"{name} has a header that cannot be true", expected="1 to 64 channels", got=got)
+    if info.samples <= 0:
+        raise AudioError(f"{name} has no samples", expected="at least one", got="0")
+    return info
+
+
+def mono_blocks(source: bytes | Path, name: str, sample_rate_hz: int) -> Iterator[NDArray[np.float32]]:
+    """Yield a recording as mono samples at `sample_rate_hz`, block by block: channels averaged, finite.
+
+    Args:
+        source: the content of the file, or where it is.
+        name: what to call it in messages.
+        sample_rate_hz: the rate of what is yielded; soxr at high quality where the file has another.
+
+    Yields:
+        arrays of shape (samples,).
+
+    Raises:
+        AudioError: as `read_info`, and if the file ends early or a sample is not finite.
+    """
+    info = read_info(source, name)
+    blocks = _checked_blocks(source, name, info)
+    yield from blocks if info.sample_rate_hz == sample_rate_hz else _resampled(blocks, info, sample_rate_hz)
+
+
+def _checked_blocks(source: bytes | Path, name: str, info: AudioInfo) -> Iterator[NDArray[np.float32]]:
+    done = 0
+    with _opened(source) as stream, _decoder(stream, name) as sound:
+        while done < info.samples:
+            block = sound.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)
+            if not len(block):
+                got = f"{done:,} of them"
+                raise AudioError(f"{name} ends early", expected=f"{info.samples:,} samples", got=got)
+            mono = block[:, 0] if info.channels == 1 else block.mean(axis=1)
+            if not np.isfinite(mono).all():
+                at = done + int(np.flatnonzero(~np.isfinite(mono))[0])
+                raise AudioError(f"{name} has samples that are not finite", expected="numbers", got=f"at sample {at:,}")
+            done += len(block)
+            yield mono
+
+
+def _resampled(
+    blocks: Iterator[NDArray[np.float32]], info: AudioInfo, sample_rate_hz: int
+) -> Iterator[NDArray[np.float32]]:
+    import soxr
+
+    resampler = soxr.ResampleStream(info.sample_rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield resampler.resample_chunk(np.ascontiguousarray(block))
+    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def _opened(source: bytes | Path) -> IO[bytes]:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def _decoder(stream: IO[bytes], name: str) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(stream)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError(f"{name} cannot be decoded", expected="a sound file", got=str(error)) from error
+
+
+def _check_magic(head: bytes, name: str) -> None:
+    if not head:
+        raise AudioError(f"{name} is empty", expected="a sound file", got="0 bytes")
+    if any(head.startswith(magic) for magic in MAGIC):
+        return
+    start = head.lstrip()[:64].lower()
+    if start.startswith(b"version https://git-lfs"):
+        got, step = "a Git LFS pointer", "fetch the content: git lfs pull"
+    elif start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        got, step = "a web page", "fetch the file again; the server sent a page instead of it"
+    else:
+        got, step = f"a file that starts with {head[:8]!r}", "convert it to WAV or FLAC"
+    raise AudioError(f"{name} is not sound", expected="WAV, AIFF, FLAC, Ogg or MP3", got=got, next_step=step)
+
+
+def _check_wav_length(stream: IO[bytes], name: str) -> None:
+    """Compare the length of the data chunk with the bytes that are there."""
+    size = stream.seek(0, io.SEEK_END)
+    position = 12
+    while position + 8 <= size:
+        stream.seek(position)
+        kind, length = struct.unpack("<4sI", stream.read(8))
+        position += 8
+        # In RF64 the length is 0xFFFFFFFF and the true one is in the ds64 chunk, which libsndfile checks.
+        if kind == b"data" and length != 0xFFFFFFFF:
+            present = size - position
+            if length > present:
+                got = f"{present:,}"
+                raise AudioError(f"{name} is cut off", expected=f"{length:,} bytes of samples", got=got)
+            if length == 0 and present > 1:
+                got = f"0, with {present:,} bytes behind it"
+                raise AudioError(f"{name} does not say how long it is", expected="the length of its samples", got=got)
+            return
+        position += length + (length & 1)

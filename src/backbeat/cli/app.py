@@ -1,0 +1,54 @@
+"""The program `backbeat`: its groups of commands, and what becomes of an error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from backbeat.cli import datasets, pipeline
+from backbeat.errors import BackbeatError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Declared datasets, versioned spectrograms and a drum transcriber.",
+)
+app.add_typer(datasets.app, name="datasets")
+pipeline.register(app)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Set what holds for every command."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    context.obj = debug
+
+
+def main() -> None:
+    """Run the program; a `BackbeatError` is a message and exit code 1, a Ctrl-C is 130."""
+    try:
+        app()
+    except BackbeatError as error:
+        if "--debug" in sys.argv:
+            raise
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        first, *others = str(error).split("\n")
+        console.print(f"[bold red]error:[/] {_plain(first)}")
+        for line in others:
+            console.print(_plain(line))
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,141 @@
+"""The stages of `dvc.yaml` as commands, the transcriber, and the table of results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from backbeat.config import find_project
+from backbeat.errors import ConfigError
+
+Workers = Annotated[int | None, typer.Option(help="Processes on this machine. Default: one per processor.", min=1)]
+Cluster = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to use instead: tcp://host:port.")]
+
+_SET_NAMES = {
+    "test": "test split, all kits",
+    "seen_kits": "… kits heard in training",
+    "held_out_kits": "… kits held out",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to the program."""
+    for command in (preprocess, train, evaluate, metrics, transcribe):
+        app.command()(command)
+
+
+def preprocess(workers: Workers = None, cluster: Cluster = None) -> None:
+    """Turn the raw archive into shards of spectrograms and onsets."""
+    from backbeat.drums import preprocess as stage
+
+    result = stage.preprocess(find_project(), workers=workers, cluster=cluster)
+    console = Console()
+    table = Table("split", *("shards", "sequences", "hours", "onsets", "MB", "bytes/frame"), box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, row in [*result.report["splits"].items(), ("all", result.report["totals"])]:
+        megabytes = f"{row['bytes'] / 1e6:.1f}"
+        counts = (f"{row['shards']:,}", f"{row['sequences']:,}", f"{row['hours']:.2f}", f"{row['onsets']:,}")
+        table.add_row(name, *counts, megabytes, f"{row['bytes_per_frame']:.1f}")
+    console.print(table)
+    console.print(
+        f"{result.reused + result.made} shards: {result.reused} re-used, {result.made} made "
+        f"from {result.read_sequences:,} sequences"
+    )
+    for number, kit in result.report["kits"].items():
+        for pitch, count in kit["unmapped_pitches"].items():
+            console.print(f"kit {number} ({kit['name']}): pitch {pitch} is in no class, {count} onsets", style="yellow")
+    for reason in result.report["skipped"].values():
+        console.print(f"skipped: {reason}", style="yellow", markup=False)
+
+
+def train(
+    accelerator: Annotated[str, typer.Option(help="cpu, gpu, … as Lightning names them.")] = "auto",
+    devices: Annotated[str, typer.Option(help="How many devices on each node.")] = "auto",
+    nodes: Annotated[int, typer.Option(help="How many nodes.", min=1)] = 1,
+    strategy: Annotated[str, typer.Option(help="A strategy of Lightning's, such as ddp.")] = "auto",
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard logs.")] = None,
+) -> None:
+    """Train the transcriber on the shards."""
+    _need_training_packages()
+    from backbeat.transcription import train as stage
+
+    hardware = stage.Hardware(accelerator, devices, nodes, strategy)
+    result = stage.train(find_project(), hardware=hardware, tensorboard=tensorboard)
+    continued = ", continued from a checkpoint" if result.resumed else ""
+    Console().print(
+        f"{result.parameters:,} parameters, {result.epochs} epochs{continued}, "
+        f"validation onset F1 {result.validation_f1:.3f}",
+        highlight=False,
+    )
+
+
+def evaluate() -> None:
+    """Score the transcriber on the test split; writes reports/."""
+    _need_training_packages()
+    from backbeat.transcription import evaluate as stage
+
+    stage.evaluate(find_project())
+    metrics()
+
+
+def metrics() -> None:
+    """Show the scores of the last evaluation."""
+    path = find_project() / "reports" / "metrics.json"
+    if not path.is_file():
+        raise ConfigError(f"{path} is missing", next_step="make it: dvc repro, or fetch it: git checkout reports")
+    Console().print(_score_table(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def transcribe(
+    recordings: Annotated[list[Path], typer.Argument(help="Sound files: WAV, AIFF, FLAC, Ogg or MP3.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(),
+    model: Annotated[Path | None, typer.Option(help="A model file. Default: the project's own.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Also write the hits as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Also write the hits as JSON.")] = False,
+) -> None:
+    """Write a drum MIDI file for each recording."""
+    _need_training_packages()
+    from backbeat.transcription.transcribe import transcribe as run
+    from backbeat.transcription.weights import MODEL_FILE
+
+    model_file = model or find_project() / MODEL_FILE
+    card, done = run(recordings, output, model_file, as_csv=as_csv, as_json=as_json)
+    console = Console(highlight=False)
+    trained_on = card.provenance["dataset"]
+    console.print(f"model {model_file.name} ({trained_on}), classes {card.class_map}: {', '.join(card.classes)}")
+    for one in done:
+        speed = one.duration_s / one.elapsed_s
+        console.print(f"{one.midi}  {len(one.hits):,} hits in {one.duration_s:.1f} s  ({speed:.0f}x real time)")
+
+
+def _score_table(scores: dict[str, Any]) -> Table:
+    classes = list(scores["test"]["onset_f1_by_class"])
+    table = Table(
+        "onset F1, 50 ms", "seq.", "micro", "macro", "+velocity", *(name.replace("_", " ") for name in classes)
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, row in scores.items():
+        by_class = (row["onset_f1_by_class"].get(drum) for drum in classes)
+        cells = (row["onset_f1"], row["onset_f1_macro"], row["onset_velocity_f1"], *by_class)
+        texts = ("-" if f1 is None else f"{f1:.3f}" for f1 in cells)
+        table.add_row(_SET_NAMES[name], str(row["sequences"]), *texts)
+    return table
+
+
+def _need_training_packages() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise ConfigError(
+            "this command needs PyTorch, which is not installed",
+            expected="the extra [train]",
+            got="the base package",
+            next_step="pip install '.[train]', or make setup",
+        )

@@ -1,0 +1,103 @@
+"""Reading members of a zip archive in place.
+
+The central directory is read once, by the standard library. Members are then read by offset, so that a worker
+process needs the path and a few numbers, not 91,108 directory entries.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbeat.errors import ArchiveError
+
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True, order=True)
+class Member:
+    """One file in an archive; sorted by its place in it."""
+
+    offset: int
+    name: str
+    crc32: int
+    stored_bytes: int
+    size_bytes: int
+    method: int
+
+
+def list_members(archive: Path) -> dict[str, Member]:
+    """Return the files of a zip archive by name, in the order of their place in it.
+
+    Raises:
+        ArchiveError: if it is not a whole zip archive, or if two members have one name.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            infos = [info for info in opened.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise ArchiveError(
+            f"{archive} is not a whole zip archive",
+            expected="a zip file with its central directory at the end",
+            got=str(error),
+            next_step="fetch it again: backbeat datasets verify, then dvc repro",
+        ) from error
+    members = sorted(
+        Member(info.header_offset, info.filename, info.CRC, info.compress_size, info.file_size, info.compress_type)
+        for info in infos
+    )
+    named: dict[str, Member] = {}
+    for member in members:
+        if member.name in named:
+            raise ArchiveError(f"{archive} has two members of one name", expected="unique names", got=member.name)
+        named[member.name] = member
+    return named
+
+
+def read_member(archive: Path, member: Member) -> bytes:
+    """Return the content of one member, its CRC-32 checked.
+
+    Raises:
+        ArchiveError: if it is cut off, damaged, encrypted or compressed in an unknown way.
+    """
+    where = f"{member.name} in {archive.name}"
+    with archive.open("rb") as stream:
+        stream.seek(member.offset)
+        header = stream.read(_LOCAL_HEADER.size)
+        if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
+            raise _damaged(where, "a local file header", "something else")
+        _, _, flags, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        if flags & _ENCRYPTED:
+            raise _damaged(where, "plain content", "encrypted content")
+        stream.seek(name_length + extra_length, 1)
+        stored = stream.read(member.stored_bytes)
+    if len(stored) < member.stored_bytes:
+        raise _damaged(where, f"{member.stored_bytes:,} bytes", f"{len(stored):,}")
+    content = _inflated(stored, member, where)
+    if len(content) != member.size_bytes:
+        raise _damaged(where, f"{member.size_bytes:,} bytes", f"{len(content):,}")
+    if zlib.crc32(content) != member.crc32:
+        raise _damaged(where, f"CRC-32 {member.crc32:08x}", f"{zlib.crc32(content):08x}")
+    return content
+
+
+def _inflated(stored: bytes, member: Member, where: str) -> bytes:
+    if member.method == zipfile.ZIP_STORED:
+        return stored
+    if member.method != zipfile.ZIP_DEFLATED:
+        raise _damaged(where, "stored or deflated content", f"compression method {member.method}")
+    # One byte more than declared is enough to notice a bomb, and all that it gets.
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        return inflater.decompress(stored, member.size_bytes + 1)
+    except zlib.error as error:
+        raise _damaged(where, "deflated content", str(error)) from error
+
+
+def _damaged(where: str, expected: str, got: str) -> ArchiveError:
+    step = "fetch the archive again: backbeat datasets verify, then dvc repro"
+    return ArchiveError(f"{where} is damaged", expected=expected, got=got, next_step=step)

@@ -1,0 +1,83 @@
+"""Proof that bytes are the promised ones: their number and their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from backbeat.datasets.registry import UNVERIFIED, RecordFile
+from backbeat.errors import DownloadError
+from backbeat.progress import progress
+
+# What a file is hashed with while it arrives when its record has no hash: the result can be put into the record.
+DEFAULT_ALGORITHM = "sha256"
+CHUNK_BYTES = 2**20
+
+_log = logging.getLogger(__name__)
+
+
+class Hasher(Protocol):
+    """A running hash."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take more bytes in."""
+
+    def hexdigest(self) -> str:
+        """Return the hash of what has been taken in so far."""
+
+
+def algorithm_of(file: RecordFile) -> str:
+    """Return the algorithm that the record's hash of `file` is in, or the default one if it has none."""
+    return file.promise[0] if file.promise else DEFAULT_ALGORITHM
+
+
+def new_hasher(algorithm: str) -> Hasher:
+    """Return a running hash; md5 and sha1 are here because publishers use them, not against attackers."""
+    return hashlib.new(algorithm, usedforsecurity=False)
+
+
+def hash_into(hasher: Hasher, path: Path, label: str, *, copy_to: BinaryIO | None = None) -> None:
+    """Take the whole of a file into a running hash, with progress, in constant memory, and copy it if asked to."""
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    with path.open("rb", buffering=0) as file, progress(label, path.stat().st_size, unit="bytes") as advance:
+        while count := file.readinto(buffer):
+            hasher.update(buffer[:count])
+            if copy_to is not None:
+                copy_to.write(buffer[:count])
+            advance(count)
+
+
+def hash_file(path: Path, algorithm: str, label: str, *, copy_to: BinaryIO | None = None) -> str:
+    """Return the hex digest of a file, which is copied on the way if asked to."""
+    hasher = new_hasher(algorithm)
+    hash_into(hasher, path, label, copy_to=copy_to)
+    return hasher.hexdigest()
+
+
+def require_promised(file: RecordFile, dataset: str, size_bytes: int, digest: str) -> None:
+    """Refuse bytes that are not the ones that the record promises; where it promises no hash, say what it is.
+
+    Args:
+        file: the promise.
+        dataset: the name of the record, for the message.
+        size_bytes: how many bytes there are.
+        digest: their hex digest, by `algorithm_of(file)`.
+
+    Raises:
+        DownloadError: with what was promised and what there is.
+    """
+    what = f"{dataset}: {file.path} is not the file that the record promises"
+    next_step = (
+        f"backbeat datasets download {dataset} starts over; if it comes out the same again, the publisher has "
+        f"changed the file: compare with their page, then correct size and hash in configs/datasets/{dataset}.yaml"
+    )
+    if size_bytes != (file.size or size_bytes) or size_bytes == 0:
+        expected = "at least one byte" if file.size is None else f"{file.size:,} bytes"
+        raise DownloadError(what, expected=expected, got=f"{size_bytes:,} bytes", next_step=next_step)
+    found = f"{algorithm_of(file)}:{digest}"
+    if file.hash == UNVERIFIED:
+        _log.warning("%s: %s has no hash in its record; what arrived is %s", dataset, file.path, found)
+    elif file.hash != found:
+        raise DownloadError(what, expected=file.hash, got=found, next_step=next_step)

@@ -1,0 +1,1 @@
+"""Drum data: the E-GMD layout, MIDI onsets, drum classes, shards, and the stage that makes them."""

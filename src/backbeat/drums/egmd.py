@@ -1,0 +1,138 @@
+"""The layout of E-GMD: one zip with a CSV table and a WAV and a MIDI file for every (performance, kit).
+
+Columns are found by name: the Groove MIDI Dataset has the same ones in another order. The kit number is not in the
+table; it is the last part of the file name. Splits are the table's own and are per performance, so that no
+performance is in two of them; a table that breaks this is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbeat.datasets.archives import Member, list_members, read_member
+from backbeat.errors import ArchiveError
+
+SPLITS = ("train", "validation", "test")
+COLUMNS = (
+    "drummer", "session", "id", "style", "bpm", "beat_type", "time_signature", "duration", "split",
+    "midi_filename", "audio_filename", "kit_name",
+)  # fmt: skip
+
+_KIT_NUMBER = re.compile(r"_(\d+)\.wav$")
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One performance through one kit."""
+
+    id: str
+    performance: str
+    drummer: str
+    style: str
+    tempo_bpm: float
+    duration_s: float
+    split: str
+    kit: int
+    kit_name: str
+    wav: Member
+    midi: Member
+
+
+def find_archive(folder: Path) -> Path:
+    """Return the one zip archive in a folder of raw data.
+
+    Raises:
+        ArchiveError: if there is none, or more than one.
+    """
+    archives = sorted(folder.glob("*.zip"))
+    if len(archives) != 1:
+        got = ", ".join(archive.name for archive in archives) or "none"
+        step = f"dvc repro data/dvc.yaml:download@{folder.name}"
+        raise ArchiveError(f"no E-GMD archive in {folder}", expected="one zip file", got=got, next_step=step)
+    return archives[0]
+
+
+def read_index(archive: Path) -> list[Sequence]:
+    """Return every sequence of an archive, in the order of their recordings in it.
+
+    Raises:
+        ArchiveError: if the archive or its table is damaged or they contradict each other.
+    """
+    members = list_members(archive)
+    tables = [name for name in members if name.endswith(".csv")]
+    if len(tables) != 1:
+        raise ArchiveError(f"{archive.name} has no table", expected="one CSV file", got=f"{len(tables)}")
+    root = tables[0].rpartition("/")[0]
+    rows = _read_table(read_member(archive, members[tables[0]]), f"{tables[0]} in {archive.name}")
+    sequences = [_sequence(row, number, root, members, archive.name) for number, row in enumerate(rows, start=2)]
+    _check_agreement(sequences, members, archive.name)
+    return sorted(sequences, key=lambda sequence: sequence.wav)
+
+
+def _read_table(content: bytes, where: str) -> list[dict[str, str]]:
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        missing = sorted(set(COLUMNS) - set(reader.fieldnames or ()))
+        if missing:
+            got = f"no {', '.join(missing)}"
+            raise ArchiveError(f"{where} lacks columns", expected=", ".join(COLUMNS), got=got)
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ArchiveError(f"{where} is not a CSV table", expected="UTF-8 text", got=str(error)) from error
+    if not rows:
+        raise ArchiveError(f"{where} is empty", expected="a row for each sequence", got="none")
+    return rows
+
+
+def _sequence(row: dict[str, str], line: int, root: str, members: dict[str, Member], archive: str) -> Sequence:
+    where = f"line {line} of the table in {archive}"
+    if None in row.values() or None in row:
+        raise ArchiveError(f"{where} is not whole", expected=f"{len(COLUMNS)} columns", got=str(list(row.values())))
+    wav, midi = (members.get(f"{root}/{row[column]}") for column in ("audio_filename", "midi_filename"))
+    if wav is None or midi is None:
+        absent = row["midi_filename"] if midi is None else row["audio_filename"]
+        raise ArchiveError(f"{where} names a file that is not in the archive", expected=absent, got="no such member")
+    kit = _KIT_NUMBER.search(row["audio_filename"])
+    if kit is None:
+        got = row["audio_filename"]
+        raise ArchiveError(f"{where} names no kit", expected="a file name that ends in _<kit>.wav", got=got)
+    if row["split"] not in SPLITS:
+        raise ArchiveError(f"{where} has an unknown split", expected=" or ".join(SPLITS), got=row["split"])
+    try:
+        tempo_bpm, duration_s = float(row["bpm"]), float(row["duration"])
+    except ValueError as error:
+        raise ArchiveError(f"{where} has no numbers for bpm and duration", got=str(error)) from error
+    return Sequence(
+        id=row["audio_filename"].removesuffix(".wav"),
+        performance=row["id"],
+        drummer=row["drummer"],
+        style=row["style"],
+        tempo_bpm=tempo_bpm,
+        duration_s=duration_s,
+        split=row["split"],
+        kit=int(kit[1]),
+        kit_name=row["kit_name"],
+        wav=wav,
+        midi=midi,
+    )
+
+
+def _check_agreement(sequences: list[Sequence], members: dict[str, Member], archive: str) -> None:
+    twice = [name for name, count in Counter(sequence.id for sequence in sequences).items() if count > 1]
+    if twice:
+        raise ArchiveError(f"{archive} lists a sequence twice", expected="each once", got=", ".join(twice[:5]))
+    splits: dict[str, str] = {}
+    for sequence in sequences:
+        if splits.setdefault(sequence.performance, sequence.split) != sequence.split:
+            got = f"{sequence.performance} in {splits[sequence.performance]} and {sequence.split}"
+            raise ArchiveError(f"{archive} has a performance in two splits", expected="one split", got=got)
+    listed = {sequence.wav.name for sequence in sequences}
+    unlisted = [name for name in members if name.endswith(".wav") and name not in listed]
+    if unlisted:
+        got = f"{len(unlisted)} that are not, such as {unlisted[0]}"
+        raise ArchiveError(f"{archive} has recordings without annotation", expected="every WAV listed", got=got)

@@ -1,0 +1,124 @@
+"""From frame-wise activations to hits.
+
+A hit is a frame whose onset probability is the largest within `PEAK_FRAMES` to either side and at least the
+threshold of its class. Its time is refined between frames by a parabola through the peak and its neighbors; its
+velocity is read at the peak. Because the neighborhood does not depend on the threshold, peaks are found once and
+thresholds only filter them.
+
+A recording goes through the model in chunks with a margin on both sides, so that memory does not grow with its
+length; what is in a margin is only context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+# 30 ms: no drummer hits one drum twice within it, and a flam is one hit to most annotators.
+PEAK_FRAMES = 3
+
+# 30 s with 2 s of context on both sides: the GRU remembers less than that.
+CHUNK_FRAMES = 3_000
+MARGIN_FRAMES = 200
+
+# Peaks below this are noise at any threshold that could be chosen.
+LOWEST_PROBABILITY = 0.02
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Candidate hits, sorted by frame. All arrays have shape (peaks,)."""
+
+    frame: NDArray[np.int64]
+    onset_s: NDArray[np.float64]
+    class_index: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+
+    def where(self, kept: NDArray[np.bool_]) -> Peaks:
+        """Return the peaks that a mask of shape (peaks,) keeps."""
+        return Peaks(*(getattr(self, column.name)[kept] for column in fields(self)))
+
+    def above(self, thresholds: NDArray[np.float64]) -> Peaks:
+        """Return the peaks that reach the threshold of their class; `thresholds` has shape (classes,)."""
+        return self.where(self.probability >= thresholds[self.class_index])
+
+    def of_class(self, index: int) -> Peaks:
+        """Return the peaks of one class."""
+        return self.where(self.class_index == index)
+
+
+def transcribe_frames(
+    model: nn.Module, pieces: Iterable[NDArray[np.uint8]], frame_rate_hz: float, device: torch.device
+) -> Iterator[tuple[int, Peaks]]:
+    """Yield (frames done so far, peaks found in them) for a spectrogram that comes in pieces.
+
+    Args:
+        model: `DrumCRNN` in evaluation mode.
+        pieces: arrays of shape (frames, mels).
+        frame_rate_hz: frames per second.
+        device: where the model is.
+    """
+    held: NDArray[np.uint8] | None = None
+    first = done = 0  # the frame that `held` begins with; the frames whose peaks are out
+    for piece in pieces:
+        held = piece if held is None else np.concatenate([held, piece])
+        while first + len(held) >= done + CHUNK_FRAMES + MARGIN_FRAMES:
+            peaks = _chunk_peaks(model, held[: done - first + CHUNK_FRAMES + MARGIN_FRAMES], frame_rate_hz, device)
+            yield done + CHUNK_FRAMES, _shifted(peaks, first, done, done + CHUNK_FRAMES, frame_rate_hz)
+            done += CHUNK_FRAMES
+            held = held[max(0, done - MARGIN_FRAMES - first) :]
+            first = max(first, done - MARGIN_FRAMES)
+    if held is not None and first + len(held) > done:
+        peaks = _chunk_peaks(model, held, frame_rate_hz, device)
+        yield first + len(held), _shifted(peaks, first, done, first + len(held), frame_rate_hz)
+
+
+def all_peaks(model: nn.Module, values: NDArray[np.uint8], frame_rate_hz: float, device: torch.device) -> Peaks:
+    """Return the peaks of a whole spectrogram of shape (frames, mels)."""
+    return join_peaks(peaks for _, peaks in transcribe_frames(model, [values], frame_rate_hz, device))
+
+
+def join_peaks(parts: Iterable[Peaks]) -> Peaks:
+    """Put peaks of consecutive stretches together."""
+    listed = list(parts)
+    return Peaks(*(np.concatenate([getattr(part, column.name) for part in listed]) for column in fields(Peaks)))
+
+
+def find_peaks(probability: NDArray[np.float32], velocity: NDArray[np.float32], frame_rate_hz: float) -> Peaks:
+    """Return the local maxima of activations.
+
+    Args:
+        probability: (frames, classes), between 0 and 1.
+        velocity: (frames, classes), between 0 and 1.
+        frame_rate_hz: frames per second.
+    """
+    padded = np.pad(probability, ((PEAK_FRAMES, PEAK_FRAMES), (0, 0)), constant_values=-1.0)
+    neighborhoods = np.lib.stride_tricks.sliding_window_view(padded, 2 * PEAK_FRAMES + 1, axis=0)
+    # argmax takes the first of equals, so a plateau is one peak.
+    is_peak = (neighborhoods.argmax(axis=2) == PEAK_FRAMES) & (probability >= LOWEST_PROBABILITY)
+    frames, classes = np.nonzero(is_peak)
+    left, middle, right = (padded[frames + PEAK_FRAMES + shift, classes] for shift in (-1, 0, 1))
+    bend = left - 2 * middle + right
+    inside = (frames > 0) & (frames < len(probability) - 1) & (bend < 0)
+    shift = np.where(inside, 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
+    onset_s = np.maximum(0.0, (frames + np.clip(shift, -0.5, 0.5)) / frame_rate_hz)
+    heights = (array[frames, classes].astype(np.float64) for array in (probability, velocity))
+    return Peaks(frames.astype(np.int64), onset_s.astype(np.float64), classes.astype(np.int64), *heights)
+
+
+def _chunk_peaks(model: nn.Module, values: NDArray[np.uint8], frame_rate_hz: float, device: torch.device) -> Peaks:
+    with torch.inference_mode():
+        logits, velocity = model(torch.from_numpy(np.ascontiguousarray(values))[None].to(device))
+    return find_peaks(logits[0].sigmoid().cpu().numpy(), velocity[0].cpu().numpy(), frame_rate_hz)
+
+
+def _shifted(peaks: Peaks, first: int, begin: int, end: int, frame_rate_hz: float) -> Peaks:
+    """Return the peaks at frames from `begin` to `end`, all counted from the beginning of the recording."""
+    moved = replace(peaks, frame=peaks.frame + first, onset_s=peaks.onset_s + first / frame_rate_hz)
+    return moved.where((moved.frame >= begin) & (moved.frame < end))

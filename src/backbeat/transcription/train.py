@@ -1,0 +1,236 @@
+"""The stage `train`: shards in, `models/transcriber.safetensors` and `reports/training/` out.
+
+While it runs, checkpoints and training curves are kept in the staging store, under the digest of the data and the
+parameters; a run that was killed continues from its last epoch, one with other data or parameters does not. Devices,
+nodes and strategy come from the environment and Lightning (`backbeat train --devices 4 --nodes 2`), never from
+`params.yaml`: they change how long it takes, not what is asked for.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from backbeat.config import FeatureParams, Params, TrainParams, load_params
+from backbeat.drums.classes import ClassMap, class_map, load_drums
+from backbeat.drums.shards import Shard
+from backbeat.errors import ShardError
+from backbeat.provenance import digest_of, file_digest, git_revision
+from backbeat.storage.staging import link_folder, open_staging
+from backbeat.transcription import weights
+from backbeat.transcription.dataset import (
+    SequenceRef,
+    StepSampler,
+    WindowDataset,
+    Windows,
+    data_digest,
+    open_shards,
+    sequences_of,
+)
+from backbeat.transcription.training import MONITOR, TranscriptionTask
+
+CURVES_FOLDER = "reports/training"
+
+# Loader processes beside a GPU; on the CPU they would only compete with training for the same cores.
+GPU_LOADERS = 4
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where training runs, in Lightning's own terms."""
+
+    accelerator: str = "auto"
+    devices: str = "auto"
+    nodes: int = 1
+    strategy: str = "auto"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training ended with."""
+
+    model: Path
+    parameters: int
+    epochs: int
+    validation_f1: float
+    resumed: bool
+
+
+def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path | None = None) -> TrainResult:
+    """Train on the processed data set and write the best epoch's weights with its thresholds.
+
+    Args:
+        project: root of the repository.
+        hardware: accelerator, devices, nodes and strategy; default: what Lightning finds.
+        tensorboard: folder for TensorBoard logs, beside the curves for DVC.
+
+    Raises:
+        BackbeatError: if parameters are faulty or shards are missing or damaged.
+    """
+    params = load_params(project)
+    shards = open_shards(project / "data" / "processed" / params.dataset)
+    features = FeatureParams.model_validate(shards[0].attributes["features"])
+    classes = class_map(load_drums(project), params.train.classes)
+    provenance = _provenance(project, params, shards, classes)
+    run_digest = digest_of({name: value for name, value in provenance.items() if name != "revision"})
+    run_folder = open_staging(project).entry("training", run_digest, "")
+
+    lightning.seed_everything(params.train.seed, workers=True, verbose=False)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    validation = _validation_sequences(shards, params.train)
+    task = TranscriptionTask(
+        params.train,
+        mels=features.mels,
+        step_db=features.step_db,
+        frame_rate_hz=features.frame_rate_hz,
+        class_map=classes,
+        validation=validation,
+        tolerance_s=params.evaluate.onset_tolerance_s,
+    )
+    last = run_folder / "last.ckpt"
+    resumed = last.exists()
+    trainer = _trainer(params.train, hardware or Hardware(), run_folder, tensorboard)
+    loader = _loader(shards, params.train, classes, features, trainer)
+    _fit(trainer, task, loader, last if resumed else None)
+
+    best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    task.load_state_dict(torch.load(best, weights_only=True, map_location="cpu")["state_dict"])
+    task.to(trainer.strategy.root_device)
+    card = weights.ModelCard(
+        format_version=weights.FORMAT_VERSION,
+        features=features,
+        class_map=classes.name,
+        classes=list(classes.classes),
+        notes=list(classes.notes),
+        thresholds=[float(threshold) for threshold in task.thresholds()],
+        channels=params.train.channels,
+        recurrent_units=params.train.recurrent_units,
+        provenance=provenance,
+    )
+    if trainer.is_global_zero:
+        _publish(project, task, card, run_folder)
+    return TrainResult(
+        model=project / weights.MODEL_FILE,
+        parameters=sum(parameter.numel() for parameter in task.model.parameters()),
+        epochs=trainer.current_epoch,
+        validation_f1=float(trainer.checkpoint_callback.best_model_score),  # type: ignore[union-attr]
+        resumed=resumed,
+    )
+
+
+def _provenance(project: Path, params: Params, shards: list[Shard], classes: ClassMap) -> dict[str, Any]:
+    return {
+        "dataset": shards[0].attributes["dataset"],
+        "license": shards[0].attributes["license"],
+        "data": data_digest(shards),
+        "class_of_pitch": digest_of(classes.class_of_pitch.tolist()),
+        "train": params.train.model_dump(mode="json"),
+        "onset_tolerance_s": params.evaluate.onset_tolerance_s,
+        "format_version": weights.FORMAT_VERSION,
+        "revision": git_revision(project),
+    }
+
+
+def _validation_sequences(shards: list[Shard], params: TrainParams) -> list[SequenceRef]:
+    sequences = sequences_of(shards, "validation", without_kits=frozenset(params.held_out_kits))
+    if not sequences:
+        raise ShardError("no validation sequences", expected="a validation split outside the held-out kits", got="none")
+    step = -(-len(sequences) // params.validation_sequences)
+    return sequences[::step]
+
+
+def _loader(
+    shards: list[Shard], params: TrainParams, classes: ClassMap, features: FeatureParams, trainer: lightning.Trainer
+) -> DataLoader[Windows]:
+    sequences = sequences_of(shards, "train", without_kits=frozenset(params.held_out_kits))
+    if not sequences:
+        raise ShardError("no training sequences", expected="a train split outside the held-out kits", got="none")
+    windows = WindowDataset(
+        sequences,
+        classes,
+        window_frames=params.window_frames,
+        label_frames=params.label_frames,
+        frame_rate_hz=features.frame_rate_hz,
+        seed=params.seed,
+    )
+    on_gpu = trainer.strategy.root_device.type != "cpu"
+    return DataLoader(
+        windows,
+        batch_size=params.batch_windows,
+        sampler=StepSampler(params.steps_per_epoch * params.batch_windows * trainer.world_size),
+        num_workers=GPU_LOADERS if on_gpu else 0,
+        persistent_workers=on_gpu,
+        pin_memory=on_gpu,
+        multiprocessing_context="spawn" if on_gpu else None,
+    )
+
+
+def _trainer(params: TrainParams, hardware: Hardware, run_folder: Path, tensorboard: Path | None) -> lightning.Trainer:
+    from dvclive.lightning import DVCLiveLogger
+
+    curves = DVCLiveLogger(
+        dir=str(run_folder / "curves"), resume=True, report=None, save_dvc_exp=False, dvcyaml=None, cache_images=False
+    )
+    loggers: list[Logger] = [curves]
+    if tensorboard is not None:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(tensorboard))
+    keep_best = ModelCheckpoint(run_folder, filename="best", monitor=MONITOR, mode="max", save_last=True)
+    keep_best.CHECKPOINT_NAME_LAST = "last"
+    bar = RichProgressBar(leave=False) if Console(stderr=True).is_terminal else TQDMProgressBar(refresh_rate=0)
+    return lightning.Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices if not hardware.devices.isdigit() else int(hardware.devices),
+        num_nodes=hardware.nodes,
+        strategy=hardware.strategy,
+        precision=_precision(params, hardware),
+        max_steps=params.steps,
+        gradient_clip_val=1.0,
+        logger=loggers,
+        callbacks=[keep_best, EarlyStopping(MONITOR, mode="max", patience=params.patience_epochs), bar],
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        log_every_n_steps=params.steps_per_epoch,
+    )
+
+
+def _precision(params: TrainParams, hardware: Hardware) -> Any:
+    if params.precision != "auto":
+        return params.precision
+    on_gpu = hardware.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bf16-mixed" if on_gpu else "32-true"
+
+
+def _fit(trainer: lightning.Trainer, task: TranscriptionTask, loader: DataLoader[Windows], last: Path | None) -> None:
+    # One empty validation batch: validation works on whole sequences at the end of the epoch.
+    validation = DataLoader([0], batch_size=1)  # type: ignore[arg-type, var-annotated]
+    with warnings.catch_warnings():
+        # Lightning suggests more loader processes; see GPU_LOADERS.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(task, loader, validation, ckpt_path=last, weights_only=True)
+
+
+def _publish(project: Path, task: TranscriptionTask, card: weights.ModelCard, run_folder: Path) -> None:
+    """Put the model and the curves where the stage promises them, and let the checkpoints go."""
+    model_file = project / weights.MODEL_FILE
+    made = run_folder / model_file.name
+    weights.save_model(task.model, card, made)
+    staged = open_staging(project).entry("models", file_digest(made), ".safetensors")
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    made.replace(staged)
+    link_folder(model_file.parent, {model_file.name: staged})
+    curves = project / CURVES_FOLDER
+    shutil.rmtree(curves, ignore_errors=True)
+    shutil.copytree(run_folder / "curves", curves)
+    shutil.rmtree(run_folder)

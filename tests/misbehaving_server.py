@@ -1,0 +1,145 @@
+"""An HTTP server on this machine that does, one request after the other, exactly what a script of answers says.
+
+Without a script it is a good server: strong ETag, Range, If-Range, 416. Each answer of the script spoils one thing
+of one request; when the script is used up, the server is good again. Every request is recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is wrong with one answer; the default is that nothing is.
+
+    Args:
+        status: sent instead of the right one, with an empty body unless `body` is given.
+        body: served instead of the file from this answer on (as a new version, with another ETag).
+        headers: added, in place of those of the same name; None removes one.
+        ignore_range: whether to send the whole file whatever was asked for.
+        ignore_if_range: whether to send the range even if the file has changed.
+        drop_after: how many bytes of the body to send before the connection is cut.
+        stall_after: how many bytes of the body to send before nothing more comes, until the server's `go_on` is set.
+        flip_byte: the place in the body of a byte to send with one bit wrong.
+    """
+
+    status: int | None = None
+    body: bytes | None = None
+    headers: dict[str, str | None] = field(default_factory=dict)
+    ignore_range: bool = False
+    ignore_if_range: bool = False
+    drop_after: int | None = None
+    stall_after: int | None = None
+    flip_byte: int | None = None
+
+
+GOOD = Answer()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one request asked for."""
+
+    path: str
+    range: str | None
+    if_range: str | None
+
+
+class MisbehavingServer:
+    """The server's file, its script and its memory."""
+
+    def __init__(self, body: bytes, address: str) -> None:
+        self.body = body
+        self.script: list[Answer] = []
+        self.seen: list[Seen] = []
+        self.stalled = threading.Event()
+        self.go_on = threading.Event()
+        self._address = address
+
+    def url(self, name: str = "file.zip") -> str:
+        return f"{self._address}/{name}"
+
+    def ranges(self) -> list[str | None]:
+        return [seen.range for seen in self.seen]
+
+    def next_answer(self) -> Answer:
+        answer = self.script.pop(0) if self.script else GOOD
+        if answer.body is not None and answer.status is None:
+            self.body = answer.body
+        return answer
+
+
+def etag_of(body: bytes) -> str:
+    return f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+
+
+@contextlib.contextmanager
+def misbehaving_server(body: bytes) -> Iterator[MisbehavingServer]:
+    """Serve `body` on a free port of this machine until the block ends."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _RequestHandler) as http:
+        http.daemon_threads = True
+        server = MisbehavingServer(body, f"http://127.0.0.1:{http.server_port}")
+        http.misbehaving = server  # type: ignore[attr-defined]
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.go_on.set()
+            http.shutdown()
+            thread.join()
+
+
+class _RequestHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Any
+
+    def handle(self) -> None:
+        # A client may hang up without reading everything: some of them are killed.
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
+    def do_GET(self) -> None:
+        server: MisbehavingServer = self.server.misbehaving
+        server.seen.append(Seen(self.path, self.headers["Range"], self.headers["If-Range"]))
+        answer = server.next_answer()
+        if answer.status is not None:
+            return self._send(answer, answer.status, {}, answer.body or b"")
+        body, etag = server.body, etag_of(server.body)
+        changed = self.headers["If-Range"] not in {None, etag} and not answer.ignore_if_range
+        headers: dict[str, str | None] = {"ETag": etag, "Content-Type": "application/zip"}
+        if self.headers["Range"] is None or changed or answer.ignore_range:
+            return self._send(answer, 200, headers, body)
+        start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        if start >= len(body):
+            return self._send(answer, 416, headers | {"Content-Range": f"bytes */{len(body)}"}, b"")
+        headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        return self._send(answer, 206, headers, body[start:])
+
+    def _send(self, answer: Answer, status: int, headers: dict[str, str | None], body: bytes) -> None:
+        headers = {"Content-Length": str(len(body))} | headers | answer.headers
+        if "chunked" in (headers.get("Transfer-Encoding") or ""):
+            body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:1000], body[1000:])) + b"0\r\n\r\n"
+        self.send_response(status)
+        for name, value in headers.items():
+            if value is not None:
+                self.send_header(name, value)
+        self.end_headers()
+        if answer.flip_byte is not None:
+            body = body[: answer.flip_byte] + bytes([body[answer.flip_byte] ^ 1]) + body[answer.flip_byte + 1 :]
+        cuts = [cut for cut in (answer.drop_after, answer.stall_after) if cut is not None]
+        self.close_connection = bool(cuts) or headers["Content-Length"] is None
+        self.wfile.write(body[: min([len(body), *cuts])])
+        if answer.stall_after is not None:
+            self.server.misbehaving.stalled.set()
+            self.server.misbehaving.go_on.wait()
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet: what matters is in `seen`."""
