@@ -1,6 +1,6 @@
 """Drum classes: which MIDI notes are which instrument, and which instruments a class map puts together.
 
-`configs/drums.yaml` is the table and gives the source of each row. This module loads and checks it, and turns a
+`configs/drums.yaml` is the table and says where each part of it is from. This module loads and checks it, and turns a
 class map into an array that a note number indexes.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,31 +21,25 @@ MIDI_NOTES = 128
 IGNORED = -1
 
 Pitch = Annotated[int, Field(ge=0, lt=MIDI_NOTES)]
-
-
-class PitchRow(Strict):
-    """What one MIDI note is, and who says so."""
-
-    instrument: Annotated[str, Field(pattern=r"^[a-z_]+$")]
-    source: Literal["roland", "egmd", "gm"]
+Instrument = Annotated[str, Field(pattern=r"^[a-z_]+$")]
 
 
 class ClassRow(Strict):
     """One class of a map: the note it is written as, and its instruments."""
 
     note: Pitch
-    instruments: Annotated[list[str], Field(min_length=1)]
+    instruments: Annotated[list[Instrument], Field(min_length=1)]
 
 
 class DrumTable(Strict):
     """The whole of `configs/drums.yaml`."""
 
-    pitches: Annotated[dict[Pitch, PitchRow], Field(min_length=1)]
+    pitches: Annotated[dict[Pitch, Instrument], Field(min_length=1)]
     class_maps: Annotated[dict[str, dict[str, ClassRow]], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _maps_agree_with_pitches(self) -> DrumTable:
-        known = {row.instrument for row in self.pitches.values()}
+        known = set(self.pitches.values())
         for name, classes in self.class_maps.items():
             listed = [instrument for row in classes.values() for instrument in row.instruments]
             unknown = sorted(set(listed) - known)
@@ -95,6 +89,6 @@ def class_map(table: DrumTable, name: str) -> ClassMap:
     rows = table.class_maps[name]
     index_of = {instrument: index for index, row in enumerate(rows.values()) for instrument in row.instruments}
     class_of_pitch = np.full(MIDI_NOTES, IGNORED, np.int8)
-    for pitch, pitch_row in table.pitches.items():
-        class_of_pitch[pitch] = index_of.get(pitch_row.instrument, IGNORED)
+    for pitch, instrument in table.pitches.items():
+        class_of_pitch[pitch] = index_of.get(instrument, IGNORED)
     return ClassMap(name, tuple(rows), tuple(row.note for row in rows.values()), class_of_pitch)

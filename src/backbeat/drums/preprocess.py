@@ -15,10 +15,15 @@ removed when all shards are done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+import contextlib
+import hashlib
+import io
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import soundfile
 
 from backbeat.audio.logmel import LogMel
 from backbeat.audio.read import mono_blocks
@@ -26,58 +31,20 @@ from backbeat.config import FeatureParams, load_params
 from backbeat.datasets.archives import read_member
 from backbeat.datasets.registry import load_record
 from backbeat.drums.classes import load_drums
-from backbeat.drums.egmd import SPLITS, Sequence, find_archive, read_index
+from backbeat.drums.egmd import find_archive, read_index
 from backbeat.drums.midi import read_onsets
+from backbeat.drums.plan import ShardPlan, ShardTask, SliceTask, frame_bytes, info_of, plan_shards, plan_slices
 from backbeat.drums.report import summarize, write_report
-from backbeat.drums.shards import FORMAT_VERSION, SequenceInfo, Shard, ShardWriter
+from backbeat.drums.shards import Shard, ShardWriter
 from backbeat.errors import ArchiveError, AudioError, MidiError, ShardError
 from backbeat.executor import run_tasks
 from backbeat.progress import progress
-from backbeat.provenance import digest_of
 from backbeat.storage.staging import Staging, link_folder, new_file, open_staging, require_space
 
 REPORT_FILE = "reports/preprocess.json"
 
-# One object of at most 48 MiB is one upload and one retried download (DVC's S3 client splits larger ones, without
-# retries). Counted before compression, so that it holds whatever the recordings are.
-SHARD_BYTES = 48 * 2**20
-
-# Slices: enough of them to keep workers busy, small enough to lose little, large enough to be few.
-SLICES = 64
-SLICE_BYTES = (2**20, 64 * 2**20)
-
 # What slices and shards together take on disk, as a part of the uncompressed frames; measured on recordings.
 DISK_SHARE = 1.25
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """One shard to be: where it appears, the digest of all that goes into it, what it says of itself."""
-
-    name: str
-    digest: str
-    attributes: dict[str, Any]
-    sequences: tuple[Sequence, ...]
-
-
-@dataclass(frozen=True)
-class SliceTask:
-    """Members to turn into spectrograms, and the file to put them in."""
-
-    archive: Path
-    features: FeatureParams
-    sequences: tuple[Sequence, ...]
-    target: Path
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """A shard to collect from slices."""
-
-    plan: ShardPlan
-    features: FeatureParams
-    slices: tuple[Path, ...]
-    target: Path
 
 
 @dataclass(frozen=True)
@@ -88,6 +55,16 @@ class PreprocessResult:
     made: int
     read_sequences: int
     report: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Job:
+    archive: Path
+    features: FeatureParams
+    staging: Staging
+    bad_members_allowed: int
+    workers: int | None
+    cluster: str | None
 
 
 def preprocess(project: Path, *, workers: int | None = None, cluster: str | None = None) -> PreprocessResult:
@@ -106,45 +83,45 @@ def preprocess(project: Path, *, workers: int | None = None, cluster: str | None
     record = load_record(project, params.dataset)
     archive = find_archive(project / "data" / "raw" / params.dataset)
     features = params.preprocess.features
-    described = {"dataset": record.name, "license": record.license.id, "features": features.model_dump()}
+    described = {
+        "dataset": record.name,
+        "license": record.license.id,
+        "features": features.model_dump(),
+        "front_end": front_end_fingerprint(features),
+    }
     plans = plan_shards(read_index(archive), features, described)
-    staging = open_staging(project)
+    job = _Job(archive, features, open_staging(project), params.preprocess.bad_members_allowed, workers, cluster)
 
-    missing = [plan for plan in plans if not _is_whole(_staged(staging, plan))]
-    frame_bytes = _frame_bytes((sequence for plan in missing for sequence in plan.sequences), features)
-    require_space(staging.root, round(DISK_SHARE * frame_bytes), "spectrograms")
-    _make(missing, plans, archive, features, staging, params.preprocess.bad_members_allowed, workers, cluster)
+    shards = {plan.name: plan.staged_in(job.staging) for plan in plans}
+    missing = [plan for plan in plans if not _is_whole(shards[plan.name])]
+    raw_bytes = frame_bytes((sequence for plan in missing for sequence in plan.sequences), features)
+    require_space(job.staging.root, round(DISK_SHARE * raw_bytes), "spectrograms")
+    _make(missing, plans, job)
 
-    shards = {plan.name: _staged(staging, plan) for plan in plans}
     report = summarize(shards, load_drums(project), features.frame_rate_hz)
-    _check_tolerance(report["skipped"], params.preprocess.bad_members_allowed)
+    _check_tolerance(report["skipped"], job.bad_members_allowed)
     link_folder(project / "data" / "processed" / params.dataset, shards)
     write_report(project / REPORT_FILE, report)
     read_sequences = sum(len(plan.sequences) for plan in missing)
     return PreprocessResult(len(plans) - len(missing), len(missing), read_sequences, report)
 
 
-def plan_shards(sequences: list[Sequence], features: FeatureParams, described: dict[str, Any]) -> list[ShardPlan]:
-    """Return the shards that these sequences become, sorted by name: by split, kit, and part of at most 48 MiB.
+def front_end_fingerprint(features: FeatureParams) -> str:
+    """Return a digest of what reading and the spectrogram make of a fixed sound, 64 bits in hex.
 
-    Args:
-        sequences: in archive order, which is also the order within a shard.
-        features: parameters of the spectrogram.
-        described: what every shard says of the set; becomes attributes and goes into the digests.
+    It goes into the digest of every shard: when the code or a library under it computes something else, shards of
+    before are not mistaken for shards of now. The sound is two channels at a rate that has to be resampled.
     """
-    groups: dict[tuple[str, int], list[Sequence]] = {}
-    for sequence in sequences:
-        groups.setdefault((sequence.split, sequence.kit), []).append(sequence)
-    plans = []
-    for (split, kit), members in sorted(groups.items(), key=lambda item: (SPLITS.index(item[0][0]), item[0][1])):
-        for part, chosen in enumerate(_parts(members, features), start=1):
-            suffix = "" if part == 1 else f".{part}"
-            attributes = {**described, "split": split, "kit": kit, "kit_name": chosen[0].kit_name, "part": part}
-            contents = [asdict(_info(sequence)) for sequence in chosen]
-            digest = digest_of({"format_version": FORMAT_VERSION, **attributes, "sequences": contents})
-            name = f"{split}/kit-{kit:02d}{suffix}.h5"
-            plans.append(ShardPlan(name, digest, {**attributes, "digest": digest}, tuple(chosen)))
-    return plans
+    time_s = np.arange(24_000) / 48_000
+    sweep = np.sin(2 * np.pi * 40 * time_s * (1 + 200 * time_s**2))
+    # A multiplicative congruential generator: noise that no library can change (Park & Miller 1988).
+    noise = np.array([pow(16_807, i, 2**31 - 1) for i in range(1, 257)]) / 2**30 - 1
+    clicks = np.zeros_like(time_s)
+    clicks[6_000:6_256], clicks[15_000] = noise, 1.0
+    wav = io.BytesIO()
+    soundfile.write(wav, np.stack([0.5 * sweep, 0.9 * clicks], axis=1), 48_000, subtype="PCM_16", format="WAV")
+    blocks = mono_blocks(wav.getvalue(), "fixed sound", features.sample_rate_hz)
+    return hashlib.sha256(LogMel(features).all_frames(blocks).tobytes()).hexdigest()[:16]
 
 
 def make_slice(task: SliceTask) -> Path:
@@ -161,7 +138,7 @@ def make_slice(task: SliceTask) -> Path:
             except (ArchiveError, AudioError, MidiError) as error:
                 skipped[sequence.id] = " ".join(str(error).split())
                 continue
-            writer.append(_info(sequence), frames, onsets)
+            writer.append(info_of(sequence), frames, onsets)
     return task.target
 
 
@@ -181,100 +158,32 @@ def make_shard(task: ShardTask) -> Path:
     return task.target
 
 
-def _make(
-    missing: list[ShardPlan],
-    plans: list[ShardPlan],
-    archive: Path,
-    features: FeatureParams,
-    staging: Staging,
-    allowed: int,
-    workers: int | None,
-    cluster: str | None,
-) -> None:
+def _make(missing: list[ShardPlan], plans: list[ShardPlan], job: _Job) -> None:
     """Make the missing shards: their slices first, then the shards, then the slices go."""
-    everything = sorted((sequence for plan in plans for sequence in plan.sequences), key=lambda one: one.wav)
-    slices = _plan_slices(everything, missing, archive, features, staging)
+    slices = plan_slices(plans, missing, job.archive, job.features, job.staging)
     open_tasks = [task for task in slices if not _holds(task)]
-    total = sum(_stored_bytes(task) for task in slices)
-    done = total - sum(_stored_bytes(task) for task in open_tasks)
+    total = sum(task.stored_bytes for task in slices)
+    done = total - sum(task.stored_bytes for task in open_tasks)
     if open_tasks:
         with progress("spectrograms", total, unit="bytes", done=done) as advance:
-            for task, _ in run_tasks(make_slice, open_tasks, workers=workers, cluster=cluster):
-                advance(_stored_bytes(task))
+            for task, _ in run_tasks(make_slice, open_tasks, workers=job.workers, cluster=job.cluster):
+                advance(task.stored_bytes)
     skipped = {id_: why for task in slices for id_, why in Shard(task.target).attributes["skipped"].items()}
-    _check_tolerance(skipped, allowed)
+    _check_tolerance(skipped, job.bad_members_allowed)
 
     slice_of = {sequence.id: task.target for task in slices for sequence in task.sequences}
     tasks = []
     for plan in missing:
         sources = dict.fromkeys(slice_of[sequence.id] for sequence in plan.sequences)
-        tasks.append(ShardTask(plan, features, tuple(sources), _staged(staging, plan)))
+        tasks.append(ShardTask(plan, job.features, tuple(sources), plan.staged_in(job.staging)))
     if tasks:
         with progress("shards", len(tasks), unit="shards") as advance:
-            for _ in run_tasks(make_shard, tasks, workers=workers, cluster=cluster):
+            for _ in run_tasks(make_shard, tasks, workers=job.workers, cluster=job.cluster):
                 advance(1)
     for task in slices:
         task.target.unlink()
-
-
-def _plan_slices(
-    everything: list[Sequence], missing: list[ShardPlan], archive: Path, features: FeatureParams, staging: Staging
-) -> list[SliceTask]:
-    """Cut the archive into runs of members, and keep of each the sequences that a missing shard needs.
-
-    The cuts and names depend on the whole archive, not on what is missing, so that a run that dies between two
-    shards finds its slices again.
-    """
-    needed = {sequence.id for plan in missing for sequence in plan.sequences}
-    stored_bytes = sum(sequence.wav.stored_bytes for sequence in everything)
-    smallest, largest = SLICE_BYTES
-    limit = min(max(stored_bytes // SLICES, smallest), largest)
-    runs: list[list[Sequence]] = [[]]
-    run_bytes = 0
-    for sequence in everything:
-        if run_bytes and run_bytes + sequence.wav.stored_bytes > limit:
-            runs.append([])
-            run_bytes = 0
-        runs[-1].append(sequence)
-        run_bytes += sequence.wav.stored_bytes
-    tasks = []
-    for run in runs:
-        chosen = tuple(sequence for sequence in run if sequence.id in needed)
-        contents = [asdict(_info(sequence)) for sequence in run]
-        digest = digest_of({"format_version": FORMAT_VERSION, "features": features.model_dump(), "run": contents})
-        if chosen:
-            tasks.append(SliceTask(archive, features, chosen, staging.entry("slices", digest, ".h5")))
-    return tasks
-
-
-def _parts(sequences: list[Sequence], features: FeatureParams) -> list[list[Sequence]]:
-    parts: list[list[Sequence]] = [[]]
-    used_bytes = 0
-    for sequence in sequences:
-        frame_bytes = _frame_bytes([sequence], features)
-        if parts[-1] and used_bytes + frame_bytes > SHARD_BYTES:
-            parts.append([])
-            used_bytes = 0
-        parts[-1].append(sequence)
-        used_bytes += frame_bytes
-    return parts
-
-
-def _info(sequence: Sequence) -> SequenceInfo:
-    return SequenceInfo(
-        id=sequence.id,
-        performance=sequence.performance,
-        drummer=sequence.drummer,
-        style=sequence.style,
-        kit=sequence.kit,
-        tempo_bpm=sequence.tempo_bpm,
-        wav_crc32=sequence.wav.crc32,
-        midi_crc32=sequence.midi.crc32,
-    )
-
-
-def _staged(staging: Staging, plan: ShardPlan) -> Path:
-    return staging.entry("shards", plan.digest, ".h5")
+        with contextlib.suppress(OSError):  # another slice is still in it
+            task.target.parent.rmdir()
 
 
 def _is_whole(path: Path) -> bool:
@@ -301,15 +210,6 @@ def _holds(task: SliceTask) -> bool:
     shard = Shard(task.target)
     present = {info.id for info, _, _ in shard.infos()} | set(shard.attributes["skipped"])
     return present >= {sequence.id for sequence in task.sequences}
-
-
-def _stored_bytes(task: SliceTask) -> int:
-    return sum(sequence.wav.stored_bytes for sequence in task.sequences)
-
-
-def _frame_bytes(sequences: Iterable[Sequence], features: FeatureParams) -> int:
-    seconds = sum(sequence.duration_s for sequence in sequences)
-    return round(seconds * features.frame_rate_hz * features.mels)
 
 
 def _check_tolerance(skipped: dict[str, str], allowed: int) -> None:

@@ -8,6 +8,7 @@ nodes and strategy come from the environment and Lightning (`backbeat train --de
 
 from __future__ import annotations
 
+import logging
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from torch.utils.data import DataLoader
@@ -188,7 +189,10 @@ def _trainer(params: TrainParams, hardware: Hardware, run_folder: Path, tensorbo
         loggers.append(TensorBoardLogger(tensorboard))
     keep_best = ModelCheckpoint(run_folder, filename="best", monitor=MONITOR, mode="max", save_last=True)
     keep_best.CHECKPOINT_NAME_LAST = "last"
-    bar = RichProgressBar(leave=False) if Console(stderr=True).is_terminal else TQDMProgressBar(refresh_rate=0)
+    # Lightning announces devices, tips and its own products at level INFO.
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+    console = Console(stderr=True)
+    shown = RichProgressBar(leave=False) if console.is_terminal else _EpochLines(console, params)
     return lightning.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices if not hardware.devices.isdigit() else int(hardware.devices),
@@ -198,11 +202,25 @@ def _trainer(params: TrainParams, hardware: Hardware, run_folder: Path, tensorbo
         max_steps=params.steps,
         gradient_clip_val=1.0,
         logger=loggers,
-        callbacks=[keep_best, EarlyStopping(MONITOR, mode="max", patience=params.patience_epochs), bar],
+        callbacks=[keep_best, EarlyStopping(MONITOR, mode="max", patience=params.patience_epochs), shown],
         num_sanity_val_steps=0,
+        enable_progress_bar=console.is_terminal,
         enable_model_summary=False,
         log_every_n_steps=params.steps_per_epoch,
     )
+
+
+class _EpochLines(Callback):
+    """A line for each epoch, where there is no terminal for a bar."""
+
+    def __init__(self, console: Console, params: TrainParams) -> None:
+        self._console = console
+        self._params = params
+
+    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        score = float(trainer.callback_metrics[MONITOR])
+        done = f"step {trainer.global_step} of {self._params.steps}"
+        self._console.print(f"{done}: validation onset F1 {score:.3f}", highlight=False)
 
 
 def _precision(params: TrainParams, hardware: Hardware) -> Any:
@@ -216,8 +234,10 @@ def _fit(trainer: lightning.Trainer, task: TranscriptionTask, loader: DataLoader
     # One empty validation batch: validation works on whole sequences at the end of the epoch.
     validation = DataLoader([0], batch_size=1)  # type: ignore[arg-type, var-annotated]
     with warnings.catch_warnings():
-        # Lightning suggests more loader processes; see GPU_LOADERS.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning suggests more loader processes (see GPU_LOADERS), finds the curves in the folder for checkpoints,
+        # and calls a function that PyTorch has deprecated.
+        for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*"):
+            warnings.filterwarnings("ignore", message=message)
         trainer.fit(task, loader, validation, ckpt_path=last, weights_only=True)
 
 

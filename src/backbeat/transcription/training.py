@@ -74,11 +74,10 @@ class TranscriptionTask(lightning.LightningModule):
 
     def training_step(self, batch: Windows, _: int) -> torch.Tensor:
         """Return the loss of one batch."""
-        windows = Windows(*batch)
         # Drawn from the step, not from a running generator: a resumed run draws what it would have drawn.
         generator = torch.Generator().manual_seed(self.params.seed * 1_000_003 + self.global_step)
-        values = augment(windows.values.float(), self.params, self._step_db, generator)
-        logits, velocities = self.model(values)
+        windows = augment(Windows(*batch), self.params, self._step_db, generator)
+        logits, velocities = self.model(windows.values)
         onset, velocity = onset_velocity_loss(logits.float(), velocities.float(), windows)
         loss = onset + self.params.velocity_weight * velocity
         self.log("train/loss", loss, on_step=False, on_epoch=True)

@@ -1,0 +1,65 @@
+# Everything by hand and everything in CI goes through here: `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+
+# Stages and tests start `backbeat` and `dvc` by name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# The lock is a list of constraints with hashes for every extra; each call installs the extras it names.
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes --constraint requirements.lock \
+	--requirement pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro check test test-slow bench format lock clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed  ## Make .venv from requirements.lock; TORCH=cpu takes the small build of torch
+
+repro: setup  ## From nothing to a trained and evaluated model
+	dvc repro
+	backbeat metrics
+
+check: setup  ## Format, lint, types, import contracts
+	ruff format --check src tests bench
+	ruff check src tests bench
+	mypy
+	lint-imports --no-cache
+
+test: setup  ## Run the tests: some minutes
+	pytest -m "not slow"
+
+test-slow: setup  ## Run the tests that train for minutes
+	pytest -m slow
+
+bench: setup  ## Measure against the usual tools; writes reports/benchmarks.json
+	$(INSTALL) --extra bench
+	python -m bench
+
+format: setup  ## Format the code, sort its imports
+	ruff format src tests bench
+	ruff check --fix src tests bench
+
+lock: setup  ## Resolve the dependencies anew
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header pyproject.toml --output-file requirements.lock
+
+clean:  ## Remove what setup made; data, models and DVC's cache stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "error: $(PYTHON) is not Python 3.11 to 3.13; name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	sed -n '/^uv==/,/^[^ ]/{/^uv==/p;/^ /p;}' requirements.lock > $(VENV)/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt
+ifeq ($(TORCH),cpu)
+	$(UV) pip install --quiet --python $(BIN)/python --torch-backend cpu torch==2.11.0 torchaudio==2.11.0
+endif
+	$(INSTALL) --extra dev
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
