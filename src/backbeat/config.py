@@ -7,6 +7,7 @@ model that knows every key, its type and its unit.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +18,9 @@ from backbeat.errors import ConfigError
 
 PARAMS_FILE = "params.yaml"
 DRUMS_FILE = "configs/drums.yaml"
+
+# How many faults of one file a message lists; beyond that they are all of one kind.
+MOST_FAULTS = 6
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -43,6 +47,8 @@ class FeatureParams(Strict):
     def _fits_together(self) -> FeatureParams:
         if self.high_hz > self.sample_rate_hz / 2:
             raise ValueError(f"high_hz is above half of sample_rate_hz ({self.sample_rate_hz / 2:g} Hz)")
+        if self.low_hz >= self.high_hz:
+            raise ValueError("low_hz is not below high_hz: there are no bands between them")
         if self.hop_samples > self.fft_samples:
             raise ValueError("hop_samples is larger than fft_samples: parts of the sound would not be seen")
         return self
@@ -124,6 +130,8 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key is a list or mapping", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is there twice", key_node.start_mark
@@ -143,7 +151,10 @@ def load_yaml(path: Path) -> Any:
             return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with fewer features
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing", next_step="run the command in the root of the clone") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read", expected="a file", got=str(error)) from error
+    # PyYAML raises a ValueError for text that is not UTF-8 and for dates that no calendar has.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML", got=str(error), next_step="correct that line") from error
 
 
@@ -160,6 +171,8 @@ def validated(model: type[ModelT], values: Any, where: str) -> ModelT:
             f"{'.'.join(str(part) for part in fault['loc']) or '(top)'}: {fault['msg']}, got {_short(fault['input'])}"
             for fault in error.errors()
         ]
+        if len(faults) > MOST_FAULTS:
+            faults = [*faults[:MOST_FAULTS], f"and {len(faults) - MOST_FAULTS} more"]
         raise ConfigError(
             f"{where} is not valid",
             expected=f"the keys and types of {model.__name__}",

@@ -24,6 +24,9 @@ ResultT = TypeVar("ResultT")
 # How often Dask gives a task to another worker before it gives up.
 CLUSTER_RETRIES = 3
 
+# How long a scheduler may take to answer; Dask's own 30 s are long for a mistyped address.
+CONNECT_TIMEOUT_S = 10
+
 
 def default_workers() -> int:
     """Return the number of processors that this process may use."""
@@ -59,12 +62,7 @@ def run_tasks(
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise BackbeatError(
-                "a worker process died",
-                expected="every worker to live",
-                got="one that was killed, as happens when memory runs out",
-                next_step="run the command again, with fewer --workers; what is finished is kept",
-            ) from error
+            raise _worker_died("with fewer --workers") from error
         finally:
             for future in futures:
                 future.cancel()
@@ -79,10 +77,11 @@ def _processes(workers: int) -> AbstractContextManager[Executor]:
 def _cluster(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
+        from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise ConfigError("--cluster needs Dask", next_step="pip install 'backbeat[cluster]'") from error
     try:
-        client = Client(address)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=CONNECT_TIMEOUT_S)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:
         raise BackbeatError(
             f"no Dask scheduler answers at {address}",
@@ -91,4 +90,16 @@ def _cluster(address: str) -> Iterator[Executor]:
             next_step="check the address, or leave --cluster out to work on this machine",
         ) from error
     with client, client.get_executor(retries=CLUSTER_RETRIES) as executor:  # type: ignore[no-untyped-call]
-        yield executor
+        try:
+            yield executor
+        except KilledWorker as error:
+            raise _worker_died("with more memory for each worker") from error
+
+
+def _worker_died(remedy: str) -> BackbeatError:
+    return BackbeatError(
+        "a worker process died",
+        expected="every worker to live",
+        got="one that was killed, as happens when memory runs out",
+        next_step=f"run the command again, {remedy}; what is finished is kept",
+    )

@@ -6,13 +6,15 @@ then decibels of that power, then `value = round((decibels - floor_db) / step_db
 centered on sample `i * hop_samples`; a recording of `n` samples has `1 + n // hop_samples` frames. A recording too
 short to be reflected is first extended with zeros to `fft_samples // 2 + 1` samples.
 
-The tests hold this against torchaudio to within half a step and 0.01 dB.
+The tests hold this against torchaudio to within half a step and 0.01 dB, down to 100 dB below the loudest band of a
+frame, where the precision of 32-bit floats ends, torchaudio's as well.
 
 Why not call torchaudio: this is the inner loop of 444 hours, and the usual whole-file call spends most of its time
-moving memory. Here frames go through in blocks that fit the cache; real and imaginary parts are squared in place
-and added only after the mel sum, which is a sparse product because a mel matrix is banded; and the logarithm is a
-table over the leading bits of the float. None of these steps uses instructions that differ between processors of
-one architecture, which is what makes the bytes the same everywhere.
+moving memory. Here frames go through in blocks that fit the cache, one after the other in the same memory; real and
+imaginary parts are squared in place and added only after the mel sum, which is a sparse product because a mel matrix
+is banded; and the logarithm is a table over the leading bits of the float. Two thirds of the time is then the
+transform. None of these steps uses instructions that differ between processors of one architecture, which is what
+makes the bytes the same everywhere.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ Values = NDArray[np.uint8]
 
 # Frames per block. Large enough to amortize calls, small enough for the second-level cache, and no power of two:
 # the transform walks columns, and a power-of-two stride maps them all onto the same few cache lines.
-BLOCK_FRAMES = 200
+BLOCK_FRAMES = 100
+
+# Samples of a whole recording that are worked on at once: 6 s at 44.1 kHz. Longer copies leave the cache.
+BLOCK_SAMPLES = 2**18
 
 # Bits of the mantissa that index the decibel table: 2048 entries an octave, 0.003 dB apart.
 TABLE_BITS = 11
@@ -59,12 +64,18 @@ def mel_filters(params: FeatureParams) -> NDArray[np.float32]:
 
 
 class LogMel:
-    """Computes the spectrogram that `params` describe; holds the window, the filters and the decibel table."""
+    """Computes the spectrogram that `params` describe; holds the window, the filters and the decibel table.
+
+    It also holds the memory it works in, so each thread needs its own.
+    """
 
     def __init__(self, params: FeatureParams) -> None:
         self.params = params
         phase = 2 * np.pi * np.arange(params.fft_samples) / params.fft_samples
-        self._window = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)[:, None]
+        self._window = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+        # Kept: memory that is given back and asked for again is empty pages to the system, and filling those takes
+        # as long as the transform.
+        self._block = np.empty((BLOCK_FRAMES, params.fft_samples), np.float32)
         filters = mel_filters(params)
         self._bins = int(np.flatnonzero(filters.any(axis=0))[-1]) + 1
         self._filters = scipy.sparse.csr_array(filters[:, : self._bins])
@@ -83,7 +94,9 @@ class LogMel:
         Returns:
             shape (frames, mels).
         """
-        return self.all_frames([samples])
+        return self.all_frames(
+            samples[start : start + BLOCK_SAMPLES] for start in range(0, max(len(samples), 1), BLOCK_SAMPLES)
+        )
 
     def all_frames(self, blocks: Iterable[Samples]) -> Values:
         """Return the spectrogram of a recording that comes in blocks, shape (frames, mels)."""
@@ -101,7 +114,8 @@ class LogMel:
         pending = np.empty(0, np.float32)
         started = False
         for block in blocks:
-            pending = np.concatenate([pending, block.astype(np.float32, copy=False)])
+            fresh = block.astype(np.float32, copy=False)
+            pending = np.concatenate([pending, fresh]) if len(pending) else fresh
             if not started and len(pending) > half:
                 pending = np.concatenate([pending[half:0:-1], pending])
                 started = True
@@ -123,13 +137,16 @@ class LogMel:
     def _frames(self, samples: Samples, count: int) -> Values:
         """Return the first `count` frames of padded samples, shape (count, mels)."""
         item = samples.itemsize
-        columns = np.lib.stride_tricks.as_strided(
-            samples, (self.params.fft_samples, count), (item, item * self.params.hop_samples), writeable=False
+        frames = np.lib.stride_tricks.as_strided(
+            samples, (count, self.params.fft_samples), (item * self.params.hop_samples, item), writeable=False
         )
         values = np.empty((count, self.params.mels), np.uint8)
         for start in range(0, count, BLOCK_FRAMES):
-            block = columns[:, start : start + BLOCK_FRAMES] * self._window
-            spectrum = scipy.fft.rfft(block, axis=0, overwrite_x=True)[: self._bins]
+            chosen = frames[start : start + BLOCK_FRAMES]
+            block = self._block[: len(chosen)]
+            np.copyto(block, chosen)  # and then multiplied: faster than reading overlapping frames and multiplying
+            block *= self._window
+            spectrum = scipy.fft.rfft(block.T, axis=0)[: self._bins]
             squares = spectrum.view(np.float32)
             squares *= squares
             # Columns alternate between real and imaginary parts, so the sum of a pair of columns is the power.

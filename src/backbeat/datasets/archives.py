@@ -34,12 +34,14 @@ def list_members(archive: Path) -> dict[str, Member]:
     """Return the files of a zip archive by name, in the order of their place in it.
 
     Raises:
-        ArchiveError: if it is not a whole zip archive, or if two members have one name.
+        ArchiveError: if it is not a whole zip archive, if two members have one name, or if one lies outside of it.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
             infos = [info for info in opened.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        archive_bytes = archive.stat().st_size
+    # A damaged central directory ends in any of these, a name that is not UTF-8 in a ValueError.
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         raise ArchiveError(
             f"{archive} is not a whole zip archive",
             expected="a zip file with its central directory at the end",
@@ -54,6 +56,10 @@ def list_members(archive: Path) -> dict[str, Member]:
     for member in members:
         if member.name in named:
             raise ArchiveError(f"{archive} has two members of one name", expected="unique names", got=member.name)
+        if not 0 <= member.offset <= member.offset + member.stored_bytes <= archive_bytes:
+            where = f"{member.name} in {archive.name}"
+            got = f"{member.stored_bytes:,} bytes from {member.offset:,} on"
+            raise _damaged(where, f"content within the {archive_bytes:,} bytes of the archive", got)
         named[member.name] = member
     return named
 

@@ -86,9 +86,9 @@ def stage_file(
 def staged_path(staging: Staging, file: RecordFile) -> Path:
     """Return where in the staging store a file is or will be.
 
-    The hash in a record with `members` may be that of the whole archive, which names something else.
+    The hash in a record with `members` is that of the whole archive, which is something else.
     """
-    if file.promise is not None and file.members is None:
+    if file.promise is not None:
         digest = file.promise[1]
     else:
         digest = digest_of(file.model_dump(mode="json", exclude={"path"}))
@@ -101,8 +101,8 @@ def _is_here(wanted: Wanted, verify: bool) -> bool:
         return False
     size_bytes = final.stat().st_size
     fault = None
-    if size_bytes != (file.size or size_bytes):
-        fault = f"{size_bytes:,} bytes, not {file.size:,}"
+    if size_bytes != (file.promised_bytes or size_bytes):
+        fault = f"{size_bytes:,} bytes, not {file.promised_bytes:,}"
     elif verify and file.promise is not None:
         digest = hash_file(final, file.promise[0], f"{wanted.label}: checking")
         fault = None if digest == file.promise[1] else f"{file.promise[0]}:{digest}, not {file.hash}"

@@ -11,7 +11,8 @@ its `files` section says which bytes are wanted, and only that section can trigg
 - `size` is in bytes. It may be null where there is nothing to compare with: a generated file, one that a person
   fetches, or one whose hash is `unverified`.
 - `hash` is `sha256:…`, `md5:…` or `sha1:…` in lower-case hex, or the literal `unverified`.
-- `members` picks kits and splits of an archive; without it the whole file is meant.
+- `members` picks kits and splits of an archive; `size` and `hash` are then still those of the whole archive, and
+  each member is proven by the CRC-32 in the archive instead.
 """
 
 from __future__ import annotations
@@ -147,9 +148,14 @@ class RecordFile(Ordered):
 
     @property
     def promise(self) -> tuple[str, str] | None:
-        """The algorithm and the hex digest that the bytes must have; None if unverified."""
+        """The algorithm and the hex digest that the bytes must have; None if unverified, or only members are wanted."""
         algorithm, _, digest = self.hash.partition(":")
-        return (algorithm, digest) if digest else None
+        return (algorithm, digest) if digest and self.members is None else None
+
+    @property
+    def promised_bytes(self) -> int | None:
+        """The size that the file must have; None if it is not known, or only members are wanted."""
+        return self.size if self.members is None else None
 
 
 class Record(Ordered):
@@ -183,7 +189,7 @@ class Record(Ordered):
     @property
     def size_bytes(self) -> int | None:
         """The size of all files together; None if one of them is not known."""
-        sizes = [file.size for file in self.files]
+        sizes = [file.promised_bytes for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
 

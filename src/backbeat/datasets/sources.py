@@ -135,7 +135,7 @@ def _generated(wanted: Wanted, _url: str) -> None:
 
 
 def _by_hand(wanted: Wanted, url: str) -> None:
-    size = "of unknown size" if wanted.file.size is None else f"of {wanted.file.size:,} bytes"
+    size = "of unknown size" if wanted.file.promised_bytes is None else f"of {wanted.file.promised_bytes:,} bytes"
     raise DownloadError(
         f"{wanted.dataset}: {wanted.file.path} has to be fetched by a person",
         expected=f"a file {size}, {wanted.file.hash}",

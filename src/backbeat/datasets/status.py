@@ -81,8 +81,8 @@ def _verdict(staging: Staging, name: str, file: RecordFile) -> Verdict:
     if not final.is_file():
         return Verdict(file.path, "absent", file.hash, None)
     size_bytes = final.stat().st_size
-    if size_bytes != (file.size or size_bytes):
-        return Verdict(file.path, "corrupt", f"{file.size:,} bytes", f"{size_bytes:,} bytes")
+    if size_bytes != (file.promised_bytes or size_bytes):
+        return Verdict(file.path, "corrupt", f"{file.promised_bytes:,} bytes", f"{size_bytes:,} bytes")
     algorithm = algorithm_of(file)
     found = f"{algorithm}:{hash_file(final, algorithm, f'{name}/{file.path}: checking')}"
     if file.promise is None:

@@ -73,10 +73,10 @@ class Transfer:
             DownloadError: if the server says no, sends something else, or patience has run out.
             StorageError: if the disk is or would be full; nothing is asked for if that is known before.
         """
-        if self.file.size is not None:
-            if self.part.size_bytes == self.file.size:
+        if self.file.promised_bytes is not None:
+            if self.part.size_bytes == self.file.promised_bytes:
                 return
-            self._require_space(self.file.size)
+            self._require_space(self.file.promised_bytes)
         if self._known_etag() is not None:
             self.part.hash_existing()
         timeout = httpx.Timeout(self.patience.idle_timeout_s, connect=self.patience.connect_timeout_s)
@@ -136,7 +136,7 @@ class Transfer:
     def _check_range(self, response: httpx.Response, etag: str) -> None:
         given = response.headers.get("Content-Range", "nothing")
         found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", given)
-        have, size = self.part.size_bytes, self.file.size
+        have, size = self.part.size_bytes, self.file.promised_bytes
         fits = found is not None and int(found[1]) == have and int(found[2]) == int(found[3]) - 1
         if not fits or (size is not None and found is not None and int(found[3]) != size):
             self._distrust(f"asked for bytes {have}- of {size or 'all'}, got Content-Range {given}")
@@ -145,7 +145,11 @@ class Transfer:
 
     def _check_complete(self, response: httpx.Response) -> None:
         total = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
-        if total is None or int(total[1]) != self.part.size_bytes or self.file.size not in {None, int(total[1])}:
+        if (
+            total is None
+            or int(total[1]) != self.part.size_bytes
+            or self.file.promised_bytes not in {None, int(total[1])}
+        ):
             self._distrust("HTTP 416: the server has fewer bytes than are here")
 
     def _distrust(self, reason: str) -> None:
@@ -159,12 +163,12 @@ class Transfer:
         if self._is_html(response, first):
             got = f"{response.headers.get('Content-Type', 'an unnamed type')}, a page of HTML of {_amount(length)}"
             raise self._failure(got, next_step=f"look at {shown(self.url)} in a browser: is it a login, a notice?")
-        if self.file.size is not None and length not in {None, self.file.size}:
+        if self.file.promised_bytes is not None and length not in {None, self.file.promised_bytes}:
             raise self._failure(
                 _amount(length),
                 next_step="the publisher has changed the file; compare with their page and correct the record",
             )
-        if self.file.size is None and length is not None:
+        if self.file.promised_bytes is None and length is not None:
             self._require_space(length)
         self._require_an_end(response, length)
         etag = response.headers.get("ETag", "")
@@ -182,7 +186,7 @@ class Transfer:
 
     def _require_an_end(self, response: httpx.Response, length: int | None) -> None:
         chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-        if length is None and not chunked and self.file.size is None and self.file.promise is None:
+        if length is None and not chunked and self.file.promised_bytes is None and self.file.promise is None:
             raise self._failure(
                 "a body without Content-Length, for a file without size and hash: a cut could not be seen",
                 next_step=f"put size or hash into configs/datasets/{self.dataset}.yaml",
@@ -190,7 +194,7 @@ class Transfer:
 
     def _receive(self, response: httpx.Response, body: Iterator[bytes], first: bytes = b"") -> None:
         have, length = self.part.size_bytes, _content_length(response)
-        total = self.file.size or (have + length if length is not None else None)
+        total = self.file.promised_bytes or (have + length if length is not None else None)
         label = f"{self.dataset}/{self.file.path}"
         with disk_errors(self.part.path), progress(label, total or 0, unit="bytes", done=have) as advance:
             for chunk in _chained(first, body):
@@ -213,7 +217,9 @@ class Transfer:
     def _failure(self, got: str, next_step: str | None = None) -> DownloadError:
         return DownloadError(
             f"{self.dataset}: {self.file.path} did not come from {shown(self.url)}",
-            expected="the file" if self.file.size is None else f"the file of {self.file.size:,} bytes",
+            expected="the file"
+            if self.file.promised_bytes is None
+            else f"the file of {self.file.promised_bytes:,} bytes",
             got=got,
             next_step=next_step or f"backbeat datasets download {self.dataset} goes on with what has arrived",
         )

@@ -35,7 +35,7 @@ class DrumTable(Strict):
     """The whole of `configs/drums.yaml`."""
 
     pitches: Annotated[dict[Pitch, Instrument], Field(min_length=1)]
-    class_maps: Annotated[dict[str, dict[str, ClassRow]], Field(min_length=1)]
+    class_maps: Annotated[dict[str, Annotated[dict[str, ClassRow], Field(min_length=1)]], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _maps_agree_with_pitches(self) -> DrumTable:
@@ -47,6 +47,9 @@ class DrumTable(Strict):
                 raise ValueError(f"class map {name} lists instruments that no pitch has: {', '.join(unknown)}")
             if len(set(listed)) < len(listed):
                 raise ValueError(f"class map {name} lists an instrument in two classes")
+            for label, row in classes.items():
+                if self.pitches.get(row.note) not in row.instruments:
+                    raise ValueError(f"class map {name} writes {label} as note {row.note}, which is something else")
         return self
 
 

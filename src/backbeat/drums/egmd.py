@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -107,6 +108,9 @@ def _sequence(row: dict[str, str], line: int, root: str, members: dict[str, Memb
         tempo_bpm, duration_s = float(row["bpm"]), float(row["duration"])
     except ValueError as error:
         raise ArchiveError(f"{where} has no numbers for bpm and duration", got=str(error)) from error
+    if not (0 < tempo_bpm < math.inf and 0 < duration_s < math.inf):
+        got = f"bpm {row['bpm']}, duration {row['duration']}"
+        raise ArchiveError(f"{where} has an impossible tempo or length", expected="numbers above 0", got=got)
     return Sequence(
         id=row["audio_filename"].removesuffix(".wav"),
         performance=row["id"],

@@ -2,8 +2,8 @@
 
 Only the beginnings of notes matter: drums have no length that a listener could tell. So a note-on that is never
 followed by a note-off is a hit like any other (a reader that pairs them would drop it in silence). What mido lets
-pass is refused here: a header that promises tracks that are not there, time in SMPTE frames, a division or tempo of
-zero, lengths that no performance has, and a file without a single note.
+pass is refused here: a header that promises tracks that are not there, patterns that do not follow one clock (type 2),
+time in SMPTE frames, a division or tempo of zero, lengths that no performance has, and a file without a single note.
 """
 
 from __future__ import annotations
@@ -42,9 +42,6 @@ class Onsets:
         return len(self.onset_s)
 
 
-# In an archive the kits of a performance stand side by side, mostly with the same MIDI file; parsing it takes
-# longer than the spectrogram of its recording.
-@lru_cache(maxsize=64)
 def read_onsets(content: bytes, name: str = "MIDI file") -> Onsets:
     """Return the notes of a MIDI file as onsets, of all tracks and channels.
 
@@ -55,13 +52,27 @@ def read_onsets(content: bytes, name: str = "MIDI file") -> Onsets:
     Raises:
         MidiError: if it cannot be parsed, keeps no usable time, or has no notes.
     """
-    song = _parsed(content, name)
-    tempo_map = _tempo_map(song)
-    rows = sorted(row for track in song.tracks for row in _note_rows(track, tempo_map))
+    try:
+        return _onsets(content)
+    except MidiError as error:
+        what = f"{name} {error.what}"
+        raise MidiError(what, expected=error.expected, got=error.got, next_step=error.next_step) from error
+
+
+# In an archive the kits of a performance stand side by side, mostly with the same MIDI file under other names; parsing
+# it takes longer than the spectrogram of its recording.
+@lru_cache(maxsize=64)
+def _onsets(content: bytes) -> Onsets:
+    song = _parsed(content)
+    try:
+        tempo_map = _tempo_map(song)
+        rows = sorted(row for track in song.tracks for row in _note_rows(track, tempo_map))
+    except OverflowError as error:  # a delta time may have any number of bits
+        raise MidiError("keeps an impossible time", expected="onsets within a day", got=str(error)) from error
     if not rows:
-        raise MidiError(f"{name} has no notes", expected="at least one note", got="none")
+        raise MidiError("has no notes", expected="at least one note", got="none")
     if not rows[-1][0] <= MAX_ONSET_S:
-        raise MidiError(f"{name} keeps an impossible time", expected="onsets within a day", got=f"{rows[-1][0]:.3g} s")
+        raise MidiError("keeps an impossible time", expected="onsets within a day", got=f"{rows[-1][0]:.3g} s")
     onset_s, pitch, velocity = zip(*rows, strict=True)
     return Onsets(np.array(onset_s, np.float32), np.array(pitch, np.uint8), np.array(velocity, np.uint8))
 
@@ -86,23 +97,24 @@ def write_onsets(onsets: Onsets, path: Path) -> None:
     mido.MidiFile(type=0, ticks_per_beat=TICKS_PER_BEAT, tracks=[track]).save(str(path))
 
 
-def _parsed(content: bytes, name: str) -> mido.MidiFile:
+def _parsed(content: bytes) -> mido.MidiFile:
     step = "export the file again from the program that made it"
     try:
         song = mido.MidiFile(file=io.BytesIO(content))
     # mido raises whatever its parser stumbles over, from EOFError to KeySignatureError.
     except Exception as error:
         got = f"{type(error).__name__}: {error}"
-        raise MidiError(
-            f"{name} is not a MIDI file", expected="a standard MIDI file", got=got, next_step=step
-        ) from error
+        raise MidiError("is not a MIDI file", expected="a standard MIDI file", got=got, next_step=step) from error
     promised = int.from_bytes(content[10:12], "big")
     if promised != len(song.tracks):
         got = f"{len(song.tracks)}"
-        raise MidiError(f"{name} is cut off", expected=f"{promised} tracks", got=got, next_step=step)
+        raise MidiError("is cut off", expected=f"{promised} tracks", got=got, next_step=step)
     if not 0 < song.ticks_per_beat < 0x8000:
         got = f"division {song.ticks_per_beat:#06x}"
-        raise MidiError(f"{name} does not count in beats", expected="ticks per beat", got=got, next_step=step)
+        raise MidiError("does not count in beats", expected="ticks per beat", got=got, next_step=step)
+    if song.type == 2:
+        got = "patterns that each have their own"
+        raise MidiError("does not follow one clock", expected="tracks of one song", got=got, next_step=step)
     return song
 
 
@@ -114,6 +126,8 @@ def _tempo_map(song: mido.MidiFile) -> list[tuple[int, float, float]]:
         for message in track:
             tick += message.time
             if message.type == "set_tempo":
+                if message.tempo == 0:
+                    raise MidiError("has a tempo of zero", expected="microseconds per beat", got="0")
                 changes.append((tick, message.tempo))
     tempo_map = [(0, 0.0, DEFAULT_TEMPO_US / 1e6 / song.ticks_per_beat)]
     for tick, tempo_us in sorted(changes):

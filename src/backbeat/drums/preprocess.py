@@ -93,7 +93,7 @@ def preprocess(project: Path, *, workers: int | None = None, cluster: str | None
     job = _Job(archive, features, open_staging(project), params.preprocess.bad_members_allowed, workers, cluster)
 
     shards = {plan.name: plan.staged_in(job.staging) for plan in plans}
-    missing = [plan for plan in plans if not _is_whole(shards[plan.name])]
+    missing = [plan for plan in plans if not _is_complete(shards[plan.name])]
     raw_bytes = frame_bytes((sequence for plan in missing for sequence in plan.sequences), features)
     require_space(job.staging.root, round(DISK_SHARE * raw_bytes), "spectrograms")
     _make(missing, plans, job)
@@ -180,6 +180,10 @@ def _make(missing: list[ShardPlan], plans: list[ShardPlan], job: _Job) -> None:
         with progress("shards", len(tasks), unit="shards") as advance:
             for _ in run_tasks(make_shard, tasks, workers=job.workers, cluster=job.cluster):
                 advance(1)
+    for made in [*slices, *tasks]:
+        # What a killed run was writing has the name of its process between this one's and `.part`.
+        for leftover in made.target.parent.glob(f"{made.target.name}.*.part"):
+            leftover.unlink(missing_ok=True)
     for task in slices:
         task.target.unlink()
         with contextlib.suppress(OSError):  # another slice is still in it
@@ -203,13 +207,20 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
+def _is_complete(path: Path) -> bool:
+    """Return whether a staged shard is whole and nothing was skipped in it.
+
+    What was skipped is tried again: the archive may have been fetched anew, and its members' names and CRC-32s, which
+    the name of the shard stands for, are the same in a damaged copy of it.
+    """
+    return _is_whole(path) and not Shard(path).attributes["skipped"]
+
+
 def _holds(task: SliceTask) -> bool:
     """Return whether the slice of a task is there, undamaged, with every sequence that the task is for."""
     if not _is_whole(task.target):
         return False
-    shard = Shard(task.target)
-    present = {info.id for info, _, _ in shard.infos()} | set(shard.attributes["skipped"])
-    return present >= {sequence.id for sequence in task.sequences}
+    return {info.id for info, _, _ in Shard(task.target).infos()} >= {sequence.id for sequence in task.sequences}
 
 
 def _check_tolerance(skipped: dict[str, str], allowed: int) -> None:

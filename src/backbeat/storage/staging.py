@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def new_file(final: Path) -> Iterator[Path]:
     """
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        part = final.with_name(f"{final.name}.{os.getpid()}.part")
+        # On a cluster, processes of several machines write here: a number alone may be that of two of them.
+        part = final.with_name(f"{final.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
         try:
             yield part
             publish(part, final)
@@ -138,17 +140,23 @@ def link_folder(folder: Path, links: Mapping[str, Path]) -> None:
     """Make `folder` hold exactly these symbolic links (relative name -> staged file).
 
     Links are made in a new folder that then takes the place of the old one, so a reader never sees a mixture.
+
+    Raises:
+        StorageError: if the disk is full or read-only.
     """
     fresh = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(fresh, ignore_errors=True)
-    for name, target in sorted(links.items()):
-        at = fresh / name
-        at.parent.mkdir(parents=True, exist_ok=True)
-        at.symlink_to(target.resolve())
-    fresh.mkdir(parents=True, exist_ok=True)
-    if folder.is_dir() and not folder.is_symlink():
-        shutil.rmtree(folder)
-    fresh.replace(folder)
+    with disk_errors(folder):
+        try:
+            fresh.mkdir(parents=True)
+            for name, target in sorted(links.items()):
+                at = fresh / name
+                at.parent.mkdir(parents=True, exist_ok=True)
+                at.symlink_to(target.resolve())
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder)
+            fresh.replace(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _nearest_existing(path: Path) -> Path:

@@ -137,7 +137,7 @@ def _write(
     pairs = [(one.reference, one.peaks) for one in scored]
     curve = threshold_curve(pairs, len(classes.classes), params.onset_tolerance_s)
     folder = project / PLOTS_FOLDER
-    plots.write_f1_by_class(folder / "f1_by_class.json", metrics)
+    plots.write_f1_by_class(folder / "f1_by_class.json", metrics["test"]["onset_f1_by_class"])
     plots.write_precision_recall(folder / "precision_recall.json", curve)
     plots.draw_f1_by_kit(folder / "f1_by_kit.png", result["by_kit"], result["test"])
     shown = _typical(scored)

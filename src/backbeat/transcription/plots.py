@@ -27,14 +27,9 @@ FOUND, MISSED, WRONG = "#2a9d8f", "#e9a23b", "#d1495b"
 DOTS_PER_INCH = 130
 
 
-def write_f1_by_class(path: Path, metrics: dict[str, Any]) -> None:
-    """Write rows of (set, class, f1) for `dvc plots`."""
-    rows = [
-        {"set": name, "class": drum, "f1": f1}
-        for name, summary in metrics.items()
-        for drum, f1 in summary["onset_f1_by_class"].items()
-    ]
-    _write_rows(path, rows)
+def write_f1_by_class(path: Path, by_class: dict[str, float]) -> None:
+    """Write rows of (class, f1) for `dvc plots`."""
+    _write_rows(path, [{"class": drum, "f1": f1} for drum, f1 in by_class.items()])
 
 
 def write_precision_recall(path: Path, curve: list[Counts]) -> None:

@@ -118,6 +118,8 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
         recurrent_units=params.train.recurrent_units,
         provenance=provenance,
     )
+    # The others have read the checkpoint, too, before it goes.
+    trainer.strategy.barrier()
     if trainer.is_global_zero:
         _publish(project, task, card, run_folder)
     return TrainResult(
@@ -187,10 +189,15 @@ def _trainer(params: TrainParams, hardware: Hardware, run_folder: Path, tensorbo
         from lightning.pytorch.loggers import TensorBoardLogger
 
         loggers.append(TensorBoardLogger(tensorboard))
-    keep_best = ModelCheckpoint(run_folder, filename="best", monitor=MONITOR, mode="max", save_last=True)
-    keep_best.CHECKPOINT_NAME_LAST = "last"
+    # Both act right after validation: a run that continues from a checkpoint ends the epoch it was in once more, and
+    # there is no score then.
+    keep_best = ModelCheckpoint(
+        run_folder, filename="best", monitor=MONITOR, mode="max", save_last=True, save_on_train_epoch_end=False
+    )
+    stop_early = EarlyStopping(MONITOR, mode="max", patience=params.patience_epochs, check_on_train_epoch_end=False)
     # Lightning announces devices, tips and its own products at level INFO.
-    logging.getLogger("lightning").setLevel(logging.WARNING)
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     console = Console(stderr=True)
     shown = RichProgressBar(leave=False) if console.is_terminal else _EpochLines(console, params)
     return lightning.Trainer(
@@ -202,7 +209,7 @@ def _trainer(params: TrainParams, hardware: Hardware, run_folder: Path, tensorbo
         max_steps=params.steps,
         gradient_clip_val=1.0,
         logger=loggers,
-        callbacks=[keep_best, EarlyStopping(MONITOR, mode="max", patience=params.patience_epochs), shown],
+        callbacks=[keep_best, stop_early, shown],
         num_sanity_val_steps=0,
         enable_progress_bar=console.is_terminal,
         enable_model_summary=False,
@@ -253,4 +260,13 @@ def _publish(project: Path, task: TranscriptionTask, card: weights.ModelCard, ru
     curves = project / CURVES_FOLDER
     shutil.rmtree(curves, ignore_errors=True)
     shutil.copytree(run_folder / "curves", curves)
+    for curve in curves.rglob("*.tsv"):
+        _keep_last_of_each_step(curve)
     shutil.rmtree(run_folder)
+
+
+def _keep_last_of_each_step(curve: Path) -> None:
+    """Drop the rows that a killed run had logged beyond its last checkpoint; the continued run has logged them again."""
+    header, *rows = curve.read_text(encoding="utf-8").splitlines()
+    last = {row.split("\t", 1)[0]: row for row in rows}
+    curve.write_text("\n".join([header, *last.values()]) + "\n", encoding="utf-8")

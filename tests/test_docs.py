@@ -1,0 +1,92 @@
+"""What the documents say is what happens: every command in them is run, every link leads somewhere."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from test_end_to_end import BIN, clone, files_of, run
+
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# Commands of other machines, whose options are checked instead; blocks marked `account` need one.
+NOT_RUN = {"cluster", "account"}
+
+
+def blocks(language: str) -> list[tuple[str, str, str]]:
+    """Return (document, mark, content) of every fenced block of a language."""
+    found = []
+    for document in DOCUMENTS:
+        for name, mark, content in BLOCK.findall(document.read_text(encoding="utf-8")):
+            if name == language:
+                found.append((document.name, mark.strip(), content))
+    return found
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with a small data set, in which this environment stands in for the one that `make setup` makes."""
+    folder = clone(tmp_path_factory.mktemp("newcomer") / "project", kits=[1, 2])
+    (folder / ".venv").symlink_to(BIN.parent)
+    return folder
+
+
+def test_every_command_in_the_documents_runs(newcomer: Path) -> None:
+    for document, mark, content in blocks("sh"):
+        if mark in NOT_RUN:
+            continue
+        # The environment is there; and tests that run the tests would never end.
+        script = content.replace("make repro", "make -o .venv/.installed repro")
+        script = re.sub(r"^make (test|bench|test-slow|check)$", r"make -n \1", script, flags=re.MULTILINE)
+        shown = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script], cwd=newcomer, capture_output=True, text=True, check=False,
+            env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        assert shown.returncode == 0, f"{document}:\n{content}\n{shown.stdout}\n{shown.stderr}"
+    assert (newcomer / "out/demo.mid").exists()
+
+
+def test_options_of_commands_for_other_machines_exist() -> None:
+    for _, mark, content in blocks("sh"):
+        for line in content.splitlines() if mark in NOT_RUN else []:
+            program, command, *words = line.split()
+            usage = run(REPOSITORY, program, command, "--help")
+            assert all(word in usage for word in words if word.startswith("--")), line
+
+
+def test_the_format_is_read_as_it_is_described(newcomer: Path, tmp_path: Path) -> None:
+    """The Python in the specification, run on a shard, gives what the package reads."""
+    shutil.copy(files_of(newcomer / "data/processed")[0], tmp_path / "kit-01.h5")
+    (content,) = [content for name, _, content in blocks("python") if name == "format.md"]
+    check = (
+        "from pathlib import Path; from backbeat.drums.shards import Shard;"
+        "shard = Shard(Path('kit-01.h5')); assert np.array_equal(frames, shard.read(0, shard.frames))"
+    )
+    run(tmp_path, sys.executable, "-c", f"{content}\n{check}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (document.parent / target).exists(), target
+
+
+def test_the_scores_in_the_readme_are_those_of_the_reports() -> None:
+    shown = run(REPOSITORY, "backbeat", "metrics").strip()
+    assert shown in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    """Every folder of the repository and of the package is explained, and nothing that is not there."""
+    (tree,) = [content for name, _, content in blocks("") if name == "README.md" and "params.yaml " in content]
+    named = {word for line in tree.splitlines() for word in re.findall(r"^ *([\w./-]+/)", line)} | {"bench/"}
+    packages = {f"{path.parent.name}/" for path in (REPOSITORY / "src/backbeat").glob("*/__init__.py")}
+    assert packages <= named
+    for name in named - packages:
+        assert any((REPOSITORY / parent / name).is_dir() for parent in ("", "configs")), name
