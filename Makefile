@@ -13,7 +13,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes --c
 	--requirement pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro check test test-slow bench format lock clean
+.PHONY: help setup repro check test test-slow bench docs format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,8 @@ repro: setup  ## From nothing to a trained and evaluated model
 	backbeat metrics
 
 check: setup  ## Format, lint, types, import contracts
-	ruff format --check src tests bench
-	ruff check src tests bench
+	ruff format --check src tests bench docs
+	ruff check src tests bench docs
 	mypy
 	lint-imports --no-cache
 
@@ -40,9 +40,12 @@ bench: setup  ## Measure against the usual tools; writes reports/benchmarks.json
 	$(INSTALL) --extra bench
 	python -m bench
 
+docs: setup  ## Put the output of commands into the documents
+	python docs/refresh.py
+
 format: setup  ## Format the code, sort its imports
-	ruff format src tests bench
-	ruff check --fix src tests bench
+	ruff format src tests bench docs
+	ruff check --fix src tests bench docs
 
 lock: setup  ## Resolve the dependencies anew
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \

@@ -186,7 +186,7 @@ def _row(performance: Performance, kit: int) -> dict[str, str]:
     values = (
         f"drummer{performance.drummer}", f"drummer{performance.drummer}/session1", performance.id, "rock",
         str(TEMPO_BPM), "beat", "4-4", str(performance.seconds), performance.split, f"{stem}.midi", f"{stem}.wav",
-        KIT_NAMES[kit],
+        KIT_NAMES.get(kit, f"Kit {kit}"),
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
 

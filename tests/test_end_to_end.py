@@ -70,8 +70,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_that_was_promised_is_there(project: Path) -> None:
-    for name in ("metrics.json", "evaluation.json", "preprocess.json", "plots/transcription.png", "plots/f1_by_kit.png",
-                 "plots/f1_by_class.json", "plots/precision_recall.json", "training/plots/metrics/train/loss.tsv"):  # fmt: skip
+    reports = ("metrics.json", "evaluation.json", "preprocess.json", "training/plots/metrics/train/loss.tsv")
+    plots = ("transcription.png", "f1_by_kit.png", "f1_by_class.json", "precision_recall.json")
+    for name in (*reports, *(f"plots/{plot}" for plot in plots)):
         assert (project / "reports" / name).stat().st_size > 0
     assert (project / "models/transcriber.safetensors").stat().st_size < 2_000_000
     assert "kits held out" in run(project, "backbeat", "metrics")

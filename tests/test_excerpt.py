@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from test_end_to_end import REPOSITORY, clone, run
 from tiny_pipeline import set_params
 

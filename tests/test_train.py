@@ -199,3 +199,22 @@ def test_evaluation_says_what_it_came_from(trained_project: Path) -> None:
 
 def test_weights_alone_are_in_the_model(trained_project: Path) -> None:
     assert all(tensor.dtype in {torch.float32, torch.int64} for tensor in load_file(trained_project / MODEL).values())
+
+
+def test_two_processes_train_one_model(project: Path) -> None:
+    """Lightning's own strategy for several devices and nodes, on two processes of this machine."""
+    command = [
+        Path(sys.executable).parent / "backbeat",
+        "train",
+        "--accelerator",
+        "cpu",
+        "--devices",
+        "2",
+        "--strategy",
+        "ddp",
+    ]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("validation onset F1") == 1
+    assert (project / MODEL).exists()
+    assert not leftovers(project)

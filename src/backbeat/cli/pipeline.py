@@ -68,6 +68,8 @@ def train(
 
     hardware = stage.Hardware(accelerator, devices, nodes, strategy)
     result = stage.train(find_project(), hardware=hardware, tensorboard=tensorboard)
+    if not result.is_first:
+        return
     continued = ", continued from a checkpoint" if result.resumed else ""
     Console().print(
         f"{result.parameters:,} parameters, {result.epochs} epochs{continued}, "

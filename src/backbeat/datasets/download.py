@@ -88,10 +88,7 @@ def staged_path(staging: Staging, file: RecordFile) -> Path:
 
     The hash in a record with `members` is that of the whole archive, which is something else.
     """
-    if file.promise is not None:
-        digest = file.promise[1]
-    else:
-        digest = digest_of(file.model_dump(mode="json", exclude={"path"}))
+    digest = file.promise[1] if file.promise is not None else digest_of(file.model_dump(mode="json", exclude={"path"}))
     return staging.entry(KIND, digest, Path(file.path).suffix)
 
 

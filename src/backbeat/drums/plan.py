@@ -5,6 +5,7 @@ Everything here is a function of the archive's index and the parameters; nothing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from backbeat.storage.staging import Staging
 SHARD_BYTES = 48 * 2**20
 
 # Slices: enough of them to keep workers busy, small enough to lose little, large enough to be few.
-SLICES = 64
+SLICES = 24
 SLICE_BYTES = (2**20, 64 * 2**20)
 
 
@@ -147,5 +148,5 @@ def info_of(sequence: Sequence) -> SequenceInfo:
 
 def frame_bytes(sequences: Iterable[Sequence], features: FeatureParams) -> int:
     """Return the size of the spectrograms of these sequences before compression."""
-    seconds = sum(sequence.duration_s for sequence in sequences)
-    return round(seconds * features.frame_rate_hz * features.mels)
+    frames = sum(1 + math.ceil(sequence.duration_s * features.frame_rate_hz) for sequence in sequences)
+    return frames * features.mels

@@ -37,7 +37,7 @@ from backbeat.drums.plan import ShardPlan, ShardTask, SliceTask, frame_bytes, in
 from backbeat.drums.report import summarize, write_report
 from backbeat.drums.shards import Shard, ShardWriter
 from backbeat.errors import ArchiveError, AudioError, MidiError, ShardError
-from backbeat.executor import run_tasks
+from backbeat.executor import default_workers, run_tasks
 from backbeat.progress import progress
 from backbeat.storage.staging import Staging, link_folder, new_file, open_staging, require_space
 
@@ -45,6 +45,11 @@ REPORT_FILE = "reports/preprocess.json"
 
 # What slices and shards together take on disk, as a part of the uncompressed frames; measured on recordings.
 DISK_SHARE = 1.25
+
+# A process takes a second to start; this much of the work takes one as well. For less no process is started: with one
+# kit added, starting them would be most of the time. Recordings as stored, and frames before compression.
+RECORDING_BYTES_PER_WORKER = 64 * 2**20
+FRAME_BYTES_PER_WORKER = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def preprocess(project: Path, *, workers: int | None = None, cluster: str | None
 
     Args:
         project: root of the repository.
-        workers: processes on this machine; default one per processor.
+        workers: processes on this machine; default one per processor, as far as there is work for them.
         cluster: address of a Dask scheduler to use instead; its workers must see the same disk.
 
     Raises:
@@ -165,8 +170,9 @@ def _make(missing: list[ShardPlan], plans: list[ShardPlan], job: _Job) -> None:
     total = sum(task.stored_bytes for task in slices)
     done = total - sum(task.stored_bytes for task in open_tasks)
     if open_tasks:
+        workers = job.workers or _worthwhile_workers(total - done, RECORDING_BYTES_PER_WORKER)
         with progress("spectrograms", total, unit="bytes", done=done) as advance:
-            for task, _ in run_tasks(make_slice, open_tasks, workers=job.workers, cluster=job.cluster):
+            for task, _ in run_tasks(make_slice, open_tasks, workers=workers, cluster=job.cluster):
                 advance(task.stored_bytes)
     skipped = {id_: why for task in slices for id_, why in Shard(task.target).attributes["skipped"].items()}
     _check_tolerance(skipped, job.bad_members_allowed)
@@ -177,17 +183,25 @@ def _make(missing: list[ShardPlan], plans: list[ShardPlan], job: _Job) -> None:
         sources = dict.fromkeys(slice_of[sequence.id] for sequence in plan.sequences)
         tasks.append(ShardTask(plan, job.features, tuple(sources), plan.staged_in(job.staging)))
     if tasks:
+        raw_bytes = frame_bytes((sequence for plan in missing for sequence in plan.sequences), job.features)
+        workers = job.workers or _worthwhile_workers(raw_bytes, FRAME_BYTES_PER_WORKER)
         with progress("shards", len(tasks), unit="shards") as advance:
-            for _ in run_tasks(make_shard, tasks, workers=job.workers, cluster=job.cluster):
+            for _ in run_tasks(make_shard, tasks, workers=workers, cluster=job.cluster):
                 advance(1)
-    for made in [*slices, *tasks]:
+    # Every slice of this archive, not only those of this run: a killed one may have left some whose shards are done.
+    all_slices = plan_slices(plans, plans, job.archive, job.features, job.staging)
+    for task in all_slices:
+        task.target.unlink(missing_ok=True)
+    for target in [*(task.target for task in all_slices), *(task.target for task in tasks)]:
         # What a killed run was writing has the name of its process between this one's and `.part`.
-        for leftover in made.target.parent.glob(f"{made.target.name}.*.part"):
+        for leftover in target.parent.glob(f"{target.name}.*.part"):
             leftover.unlink(missing_ok=True)
-    for task in slices:
-        task.target.unlink()
-        with contextlib.suppress(OSError):  # another slice is still in it
-            task.target.parent.rmdir()
+        with contextlib.suppress(OSError):  # not there, or something else is in it
+            target.parent.rmdir()
+
+
+def _worthwhile_workers(work_bytes: int, bytes_per_worker: int) -> int:
+    return max(1, min(default_workers(), work_bytes // bytes_per_worker))
 
 
 def _is_whole(path: Path) -> bool:

@@ -58,8 +58,9 @@ class Hardware:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training ended with."""
+    """What training ended with; of several processes, one is the first."""
 
+    is_first: bool
     model: Path
     parameters: int
     epochs: int
@@ -123,6 +124,7 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
     if trainer.is_global_zero:
         _publish(project, task, card, run_folder)
     return TrainResult(
+        is_first=trainer.is_global_zero,
         model=project / weights.MODEL_FILE,
         parameters=sum(parameter.numel() for parameter in task.model.parameters()),
         epochs=trainer.current_epoch,
@@ -225,6 +227,8 @@ class _EpochLines(Callback):
         self._params = params
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         score = float(trainer.callback_metrics[MONITOR])
         done = f"step {trainer.global_step} of {self._params.steps}"
         self._console.print(f"{done}: validation onset F1 {score:.3f}", highlight=False)
@@ -266,7 +270,7 @@ def _publish(project: Path, task: TranscriptionTask, card: weights.ModelCard, ru
 
 
 def _keep_last_of_each_step(curve: Path) -> None:
-    """Drop the rows that a killed run had logged beyond its last checkpoint; the continued run has logged them again."""
+    """Drop what a killed run had logged beyond its last checkpoint; the run after it has logged that again."""
     header, *rows = curve.read_text(encoding="utf-8").splitlines()
     last = {row.split("\t", 1)[0]: row for row in rows}
     curve.write_text("\n".join([header, *last.values()]) + "\n", encoding="utf-8")

@@ -80,7 +80,7 @@ class TranscriptionTask(lightning.LightningModule):
         logits, velocities = self.model(windows.values)
         onset, velocity = onset_velocity_loss(logits.float(), velocities.float(), windows)
         loss = onset + self.params.velocity_weight * velocity
-        self.log("train/loss", loss, on_step=False, on_epoch=True)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def validation_step(self, _: Any, __: int) -> None:
