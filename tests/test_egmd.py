@@ -115,12 +115,15 @@ BAD_ROWS: dict[str, tuple[Callable[[Rows], None], str]] = {
     "length without end": (change(duration="inf"), "has an impossible tempo or length"),
     "length below zero": (change(duration="-1"), "has an impossible tempo or length"),
     "length of zero": (change(duration="0"), "has an impossible tempo or length"),
-    "same recording twice": (lambda rows: rows.append(rows[0]), f"lists a sequence twice\n  expected: each once\n  got: {FIRST}"),
+    "same recording twice": (
+        lambda rows: rows.append(rows[0]), f"lists a sequence twice\n  expected: each once\n  got: {FIRST}",
+    ),
     "performance in two splits": (
         change(split="test"), "has a performance in two splits\n  expected: one split\n  got: drummer1/session1/1 in ",
     ),
     "recording without annotation": (
-        lambda rows: rows.pop(0), f"has recordings without annotation\n  expected: every WAV listed\n  got: 1 that are not, such as {FIRST_WAV}",
+        lambda rows: rows.pop(0),
+        f"has recordings without annotation\n  expected: every WAV listed\n  got: 1 that are not, such as {FIRST_WAV}",
     ),
     "no rows": (lambda rows: rows.clear(), "is empty"),
 }  # fmt: skip

@@ -24,7 +24,6 @@ from backbeat.errors import ArchiveError, StorageError
 from backbeat.storage.staging import SPARE_BYTES, open_staging
 from one_dataset import wait_for
 from small_project import (
-    FIRST_MIDI,
     FIRST_WAV,
     PERFORMANCES,
     ROOT,
@@ -438,9 +437,10 @@ def stop_before_shards(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(task: Any) -> Path:
         raise RuntimeError("stopped before shards")
 
-    with monkeypatch.context() as context, pytest.raises(RuntimeError, match="stopped before shards"):
+    with monkeypatch.context() as context:
         context.setattr(stage, "make_shard", stop)
-        preprocess(project, workers=1)
+        with pytest.raises(RuntimeError, match="stopped before shards"):
+            preprocess(project, workers=1)
 
 
 def rot(path: Path) -> None:

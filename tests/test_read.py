@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 import struct
 import subprocess
 import sys
@@ -306,6 +304,6 @@ def test_invalid_or_unsupported_file_is_refused(path: Path) -> None:
 
 def test_no_file_stays_open(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(REFUSED["NaN"][0])
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     refusal_of(tmp_path / "bad.wav")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -154,9 +154,13 @@ def test_frames_that_are_not_there_are_refused(first: int, count: int, path: Pat
 
 
 def test_failure_while_writing_leaves_no_shard(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="half"), ShardWriter(tmp_path / "kit.h5", MELS, ATTRIBUTES) as writer:
-        writer.append(info_of(0), frames_of(500), onsets_of(1))
-        raise ValueError("half")
+    def write_half() -> None:
+        with ShardWriter(tmp_path / "kit.h5", MELS, ATTRIBUTES) as writer:
+            writer.append(info_of(0), frames_of(500), onsets_of(1))
+            raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"):
+        write_half()
     assert list(tmp_path.iterdir()) == []
 
 

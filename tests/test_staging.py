@@ -77,18 +77,22 @@ def test_file_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
     assert files_in(tmp_path) == {"deep/final": "all of it"}
 
 
-def test_failure_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="half"), new_file(tmp_path / "final") as part:
+def write_half(final: Path) -> None:
+    with new_file(final) as part:
         part.write_text("half of it")
         raise ValueError("half")
+
+
+def test_failure_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="half"):
+        write_half(tmp_path / "final")
     assert files_in(tmp_path) == {}
 
 
 def test_failure_leaves_the_file_of_before(tmp_path: Path) -> None:
     (tmp_path / "final").write_text("of before")
-    with pytest.raises(ValueError, match="half"), new_file(tmp_path / "final") as part:
-        part.write_text("half of it")
-        raise ValueError("half")
+    with pytest.raises(ValueError, match="half"):
+        write_half(tmp_path / "final")
     assert files_in(tmp_path) == {"final": "of before"}
 
 
@@ -111,7 +115,7 @@ def test_content_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypat
     fsync, replace = os.fsync, Path.replace
 
     def watched_fsync(number: int) -> None:
-        events.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{number}')).name.partition('.')[0]}")
+        events.append(f"fsync {Path(f'/proc/self/fd/{number}').readlink().name.partition('.')[0]}")
         fsync(number)
 
     def watched_replace(part: Path, final: Path) -> Path:

@@ -14,11 +14,6 @@ from backbeat.transcription.dataset import Windows
 
 HIGHEST_VALUE = 255.0
 
-# A louder recording is one that was hit harder: amplitude goes with the square of the velocity (General MIDI level 2
-# and SoundFont 2.04, 8.4.1), so a tenfold velocity is 40 dB. Left alone under a change of level, velocities would only
-# be noise to learn.
-LEVEL_PER_VELOCITY_DB = 40.0
-
 
 def augment(windows: Windows, params: TrainParams, step_db: float, generator: torch.Generator) -> Windows:
     """Return windows with a random level, spectral slope, tuning and silenced bands each, some of them mixed.
@@ -43,8 +38,6 @@ def augment(windows: Windows, params: TrainParams, step_db: float, generator: to
     # What was at the floor was silence before, and no equalizer makes silence louder.
     values = torch.where(values > 0, values + (curve_db / step_db)[:, None, :], values)
 
-    velocity = (windows.velocity * 10 ** (gain / LEVEL_PER_VELOCITY_DB)[:, None, None]).clamp(max=1.0)
-
     shift = ((2 * draws[:, 2] - 1) * (params.shift_bands + 0.5)).round().long()
     source = (bands - shift[:, None]).clamp(0, mels - 1)
     values = values.gather(2, source[:, None, :].expand_as(values))
@@ -53,7 +46,7 @@ def augment(windows: Windows, params: TrainParams, step_db: float, generator: to
     first = (draws[:, 4] * (mels - width)).floor()
     masked = (bands >= first[:, None]) & (bands < (first + width)[:, None])
     values = values.clamp(0, HIGHEST_VALUE).masked_fill(masked[:, None, :], 0.0)
-    return _mixed(windows._replace(values=values, velocity=velocity), draws[:, 5] < params.mix_probability)
+    return _mixed(windows._replace(values=values), draws[:, 5] < params.mix_probability)
 
 
 def _mixed(windows: Windows, chosen: torch.Tensor) -> Windows:
