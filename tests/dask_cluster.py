@@ -62,7 +62,8 @@ def _start(
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.Popen[bytes]:
     # Functions of test modules have to be importable where they run.
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), **environment}
+    modules = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": modules, **environment}
     command = [sys.executable, "-m", "dask", what, "--no-dashboard", *options]
     output = running.enter_context((folder / f"{log or what}.log").open("wb"))
     process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd=folder)

@@ -22,7 +22,7 @@ CONTENTS = {"root/b.wav": NOISE, "root/a.wav": bytes(50_000) + NOISE[:1_000], "r
 
 CENTRAL = b"PK\x01\x02"
 # Where fields are in an entry of the central directory.
-FLAGS, METHOD, CRC, STORED, SIZE, LOCAL_OFFSET = 8, 10, 16, 20, 24, 42
+FLAGS, CRC, STORED, SIZE, LOCAL_OFFSET, NAME = 8, 16, 20, 24, 42, 46
 
 
 @pytest.fixture(params=["stored", "deflated"])
@@ -175,6 +175,13 @@ def test_member_beyond_the_end_is_noticed_before_it_is_read(archive: Path) -> No
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("byte", [0x00, 0xFF], ids=["empty", "not UTF-8"])
+def test_name_that_is_none_is_damage(byte: int, archive: Path) -> None:
+    set_central(archive, FLAGS, "<H", 0x800)  # says that names are UTF-8
+    set_central(archive, NAME, "<B", byte)
+    assert "some.zip is not a whole zip archive" in refusal_of(archive)
 
 
 def test_offset_that_leads_elsewhere_is_noticed(archive: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from one_dataset import BODY
 
@@ -28,7 +29,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(PROJECT / ".gitignore", clone / ".gitignore")
     (clone / "params.yaml").touch()
     (clone.parent / "own.zip").write_bytes(BODY)
-    edit(clone, "generate://mini", f"file://{clone.parent}/own.zip")
+    record = yaml.safe_load((clone / RECORD).read_text(encoding="utf-8"))
+    record["files"][0] |= {"urls": [f"file://{clone.parent}/own.zip"], "size": len(BODY), "hash": "unverified"}
+    (clone / RECORD).write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
     subprocess.run(["git", "init", "--quiet", clone], check=True)
     dvc(clone, "init", "--quiet")
     dvc(clone, "config", "cache.type", "hardlink,symlink")

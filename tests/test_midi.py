@@ -105,6 +105,10 @@ def test_tempo_of_one_track_holds_for_all() -> None:
     assert seconds(song([tempo(0, 60), tempo(960, 120)], [note(480), note(960)])) == [1, 2.5]
 
 
+def test_tempos_of_several_tracks_are_taken_in_order_of_time() -> None:
+    assert seconds(song([tempo(960, 120), note(960)], [tempo(480, 60), note(960)])) == [2, 2.5]
+
+
 def test_tempo_change_on_the_tick_of_a_hit_moves_only_what_follows() -> None:
     assert seconds(song([tempo(480, 60)], [note(480), note(480)])) == [0.5, 1.5]
 

@@ -191,12 +191,15 @@ def test_cuts_between_sequences_have_no_say_in_the_stored_frames(path: Path, tmp
 
 
 def test_process_has_no_say_in_the_bytes(path: Path, tmp_path: Path) -> None:
-    code = (
-        f"import test_shards, pathlib; test_shards.write(pathlib.Path({str(tmp_path / 'b.h5')!r}), [150, 700, 1, 349])"
-    )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    code = f"""
+import pathlib, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_shards
+test_shards.write(pathlib.Path("again.h5"), [150, 700, 1, 349])
+"""
+    environment = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=tmp_path)
-    assert (tmp_path / "b.h5").read_bytes() == path.read_bytes()
+    assert (tmp_path / "again.h5").read_bytes() == path.read_bytes()
 
 
 def test_clock_is_nowhere_in_the_bytes(tmp_path: Path) -> None:
@@ -424,3 +427,22 @@ print(json.dumps([*(json.loads(os.read(end, 10_000)) for end in ends), sorted(ow
     assert json.loads(done.stdout) == [
         [int(frames[first : first + 500].sum(dtype=int))] for first in (0, 150, 700, 300)
     ]
+
+
+def test_fork_opens_the_shard_itself(path: Path) -> None:
+    code = f"""
+import h5py, os
+from backbeat.drums.shards import Shard
+shard = Shard({str(path)!r})
+shard.read(0, 10)
+if os.fork() == 0:
+    opened = []
+    open_file = h5py.File
+    h5py.File = lambda *arguments: opened.append(arguments) or open_file(*arguments)
+    shard.read(0, 10)
+    shard.read(10, 10)
+    os._exit(len(opened))
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "1\n"

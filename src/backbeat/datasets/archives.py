@@ -40,8 +40,9 @@ def list_members(archive: Path) -> dict[str, Member]:
         with zipfile.ZipFile(archive) as opened:
             infos = [info for info in opened.infolist() if not info.is_dir()]
         archive_bytes = archive.stat().st_size
-    # A damaged central directory ends in any of these, a name that is not UTF-8 in a ValueError.
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+    # A damaged central directory ends in any of these: a name that is not UTF-8 in a ValueError, an empty one in an
+    # IndexError.
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, IndexError) as error:
         raise ArchiveError(
             f"{archive} is not a whole zip archive",
             expected="a zip file with its central directory at the end",
