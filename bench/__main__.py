@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bench.material import REPOSITORY
 from bench.measure import Result
-from bench.questions import QUESTIONS
+from bench.questions import QUESTIONS, on_two_processors
 
 REPORT = REPOSITORY / "reports" / "benchmarks.json"
 
@@ -33,6 +33,7 @@ def main() -> None:
 
 
 def measure(questions: list[str], runs: int) -> None:
+    on_two_processors()
     kept = [Result(**row) for row in json.loads(REPORT.read_text())] if REPORT.exists() else []
     results = {question: [row for row in kept if row.question == question] for question in QUESTIONS}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Paired timing: ours and the peer in turn, so that a machine that changes its speed changes both.
 
-A ratio is the peer's time over ours in the same round (ours is faster above one), or the other way round where the
-bar limits what ours may cost. The median of the rounds counts; the lowest and highest ratio are its spread.
+A ratio is our figure over the peer's in the same round: of speeds it has to be at least the bar, of times and sizes at
+most. The median of the rounds counts; the lowest and highest ratio are its spread.
 """
 
 from __future__ import annotations

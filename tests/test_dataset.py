@@ -36,7 +36,7 @@ def hits(*rows: tuple[float, int, int]) -> Onsets:
 
 def write_shard(path: Path, split: str, kit: int, lengths: list[int], *, dataset: str = "tiny") -> None:
     attributes = {"dataset": dataset, "license": "CC0-1.0", "features": {"mels": 16}, "split": split, "kit": kit,
-                  "kit_name": f"Kit {kit}", "digest": f"{split}{kit}"}  # fmt: skip
+                  "kit_name": f"Kit {kit}", "digest": f"{split}{kit}", "skipped": {}}  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     with ShardWriter(path, 16, attributes) as writer:
         for number, length in enumerate(lengths):
@@ -50,6 +50,11 @@ def test_a_label_is_one_at_the_onset_and_a_half_beside_it(classes: ClassMap) -> 
     assert labels[:, KICK].tolist() == [0, 0, 0, 0, 0.5, 1, 0.5, 0, 0, 0]
     assert velocities[:, KICK].tolist() == [0, 0, 0, 0, 1, 1, 1, 0, 0, 0]
     assert labels[:, SNARE].sum() == 0
+
+
+def test_of_two_hits_in_one_frame_the_louder_one_counts(classes: ClassMap) -> None:
+    _, velocities = make_targets(hits((0.05, 42, 120), (0.051, 44, 10)), classes, 0, 10, 100.0, 1)
+    assert velocities[5, HI_HAT] == pytest.approx(120 / 127)
 
 
 def test_an_onset_is_never_hidden_by_the_neighbor_of_another(classes: ClassMap) -> None:

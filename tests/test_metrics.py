@@ -79,6 +79,30 @@ def test_the_onset_count_is_that_of_mir_eval() -> None:
     assert counts.micro == pytest.approx(mir_eval.onset.f_measure(played, heard, window=0.05)[0])
 
 
+def test_the_velocity_count_is_that_of_mir_eval() -> None:
+    rng = np.random.default_rng(2)
+    classes = [np.sort(rng.uniform(0, 60, 40)) for _ in range(3)]
+    expected = [(times, rng.integers(1, 128, 40).astype(float)) for times in classes]
+    rows = [
+        (times[i] + rng.normal(0, 0.02), index, 1.0, float((velocity[i] + rng.normal(0, 12)).clip(1, 127)) / 127)
+        for index, (times, velocity) in enumerate(expected)
+        for i in range(0, 40, 1 + index)
+    ]
+    heard = estimate(*((max(0.0, row[0]), *row[1:]) for row in sorted(rows)))
+    onset_s, velocity = (np.concatenate(column) for column in zip(*expected, strict=True))
+
+    def notes(times: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.stack([times, times + 0.1], axis=1), 100 * 2.0**index
+
+    pairs = mir_eval.transcription_velocity.match_notes(
+        *notes(onset_s, np.repeat(np.arange(3), 40)), velocity,
+        *notes(heard.onset_s, heard.class_index), np.maximum(1.0, np.rint(127 * heard.velocity)),
+        onset_tolerance=0.05, offset_ratio=None, velocity_tolerance=0.1,
+    )  # fmt: skip
+    assert 0 < len(pairs) < 60
+    assert count_velocities(expected, heard, PARAMS).found.sum() == len(pairs)
+
+
 def test_thresholds_are_the_best_of_each_class() -> None:
     expected = reference([(1.0, 64)], [(1.0, 64)])
     peaks = estimate((1.0, 0, 0.3, 1), (2.0, 0, 0.15, 1), (1.0, 1, 0.9, 1), (2.0, 1, 0.6, 1))

@@ -309,7 +309,7 @@ def test_truncated_shard_is_named(part: float, path: Path) -> None:
 
 
 def test_missing_shard_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match=r"gone\.h5 is damaged"):
+    with pytest.raises(ShardError, match=r"gone\.h5 is missing"):
         Shard(tmp_path / "gone.h5")
 
 
@@ -438,7 +438,7 @@ shard.read(0, 10)
 if os.fork() == 0:
     opened = []
     open_file = h5py.File
-    h5py.File = lambda *arguments: opened.append(arguments) or open_file(*arguments)
+    h5py.File = lambda *arguments, **options: opened.append(arguments) or open_file(*arguments, **options)
     shard.read(0, 10)
     shard.read(10, 10)
     os._exit(len(opened))

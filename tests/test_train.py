@@ -54,11 +54,11 @@ def test_training_leaves_a_model_curves_and_no_checkpoints(project: Path) -> Non
 def test_the_model_says_what_it_came_from(project: Path) -> None:
     train_here(project)
     _, card = load_model(project / MODEL, torch.device("cpu"))
-    assert card.provenance["dataset"] == "egmd_mini"
-    assert card.provenance["license"] == "CC0-1.0"
-    assert len(card.provenance["data"]) == 64
-    assert card.provenance["train"]["seed"] == load_params(project).train.seed
-    assert "revision" in card.provenance
+    assert card.provenance.dataset == "egmd_mini"
+    assert card.provenance.license == "CC0-1.0"
+    assert len(card.provenance.data) == 64
+    assert card.provenance.train["seed"] == load_params(project).train.seed
+    assert card.provenance.held_out_kits == [2]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(project: Path) -> None:
@@ -184,6 +184,12 @@ def test_mixed_windows_carry_the_annotation_of_both(tiny_project: Path) -> None:
     assert np.argwhere(mixed.onset[0].numpy()).tolist() == [[5, 0], [9, 2]]
 
 
+def test_steps_that_would_never_be_validated_are_refused(project: Path) -> None:
+    set_params(project, {"steps": "13"})
+    with pytest.raises(ConfigError, match="multiple of steps_per_epoch"):
+        train_here(project)
+
+
 def test_tensorboard_logs_are_written_on_request(project: Path, tmp_path: Path) -> None:
     train(project, hardware=CPU, tensorboard=tmp_path / "logs")
     assert list((tmp_path / "logs").rglob("events.out.tfevents.*"))
@@ -193,7 +199,7 @@ def test_evaluation_says_what_it_came_from(trained_project: Path) -> None:
     evaluation = json.loads((trained_project / "reports/evaluation.json").read_text())
     assert {"dataset", "license", "data", "model", "train", "class_map", "revision"} <= set(evaluation["provenance"])
     metrics = json.loads((trained_project / "reports/metrics.json").read_text())
-    assert set(metrics) == {"test", "seen_kits", "held_out_kits"}
+    assert set(metrics) == {"onset_tolerance_s", "test", "seen_kits", "held_out_kits"}
     assert metrics["test"]["onsets"] == metrics["seen_kits"]["onsets"] + metrics["held_out_kits"]["onsets"]
 
 

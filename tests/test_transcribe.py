@@ -113,5 +113,6 @@ def test_the_command_says_which_model_which_classes_and_how_many_hits(trained_pr
         cwd=trained_project, capture_output=True, text=True, check=True, env={"PATH": "", "COLUMNS": "200"},
     )  # fmt: skip
     assert "transcriber.safetensors" in shown.stdout
+    assert "trained on egmd_mini" in shown.stdout
     assert "kick, snare, toms" in shown.stdout
     assert "hits in 10.0 s" in shown.stdout

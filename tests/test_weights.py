@@ -1,15 +1,17 @@
 """Model files: whole, loadable, and refused where they do not fit."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from backbeat.config import load_params
 from backbeat.drums.classes import class_map, load_drums
 from backbeat.errors import ModelError
 from backbeat.transcription.model import DrumCRNN
-from backbeat.transcription.weights import FORMAT_VERSION, ModelCard, check_fits, load_model, save_model
+from backbeat.transcription.weights import ModelCard, Provenance, check_fits, load_model, save_model
 
 PROJECT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -18,7 +20,7 @@ CPU = torch.device("cpu")
 def small_card(name: str = "adtof5") -> ModelCard:
     classes = class_map(load_drums(PROJECT), name)
     return ModelCard(
-        format_version=FORMAT_VERSION,
+        format_version=1,
         features=load_params(PROJECT).preprocess.features,
         class_map=classes.name,
         classes=list(classes.classes),
@@ -26,7 +28,16 @@ def small_card(name: str = "adtof5") -> ModelCard:
         thresholds=[0.5] * len(classes.classes),
         channels=4,
         recurrent_units=4,
-        provenance={"dataset": "tiny", "train": {"held_out_kits": []}},
+        provenance=Provenance(
+            dataset="tiny",
+            license="CC0-1.0",
+            data="",
+            class_of_pitch="",
+            held_out_kits=[],
+            train={},
+            onset_tolerance_s=0.05,
+            revision=None,
+        ),
     )
 
 
@@ -73,6 +84,15 @@ def test_a_damaged_model_is_one_clear_error(saved: Path, damage: str) -> None:
     else:
         saved.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "not a model": b"\0" * 100}[damage])
     with pytest.raises(ModelError, match=r"model\.safetensors is not a whole model file"):
+        load_model(saved, CPU)
+
+
+@pytest.mark.parametrize("change", [{"format_version": 2}, {"thresholds": [0.5]}, {"provenance": {}}], ids=str)
+def test_a_card_that_contradicts_itself_is_refused(saved: Path, change: dict[str, object]) -> None:
+    tensors = load_file(saved)
+    content = small_card().model_dump() | change
+    save_file(tensors, saved, metadata={"backbeat": json.dumps(content)})
+    with pytest.raises(ModelError, match="not a whole model file"):
         load_model(saved, CPU)
 
 

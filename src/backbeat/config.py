@@ -92,6 +92,12 @@ class TrainParams(Strict):
     validation_sequences: Annotated[int, Field(ge=1)]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
+    @model_validator(mode="after")
+    def _whole_epochs(self) -> TrainParams:
+        if self.steps % self.steps_per_epoch:
+            raise ValueError("steps is not a multiple of steps_per_epoch: the last ones would never be validated")
+        return self
+
     # Lists are what YAML has; a tuple is what cannot change.
     @model_validator(mode="before")
     @classmethod

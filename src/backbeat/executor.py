@@ -79,7 +79,7 @@ def _cluster(address: str) -> Iterator[Executor]:
         from distributed import Client
         from distributed.scheduler import KilledWorker
     except ImportError as error:
-        raise ConfigError("--cluster needs Dask", next_step="pip install 'backbeat[cluster]'") from error
+        raise ConfigError("--cluster needs Dask", next_step="pip install '.[cluster]'") from error
     try:
         client = Client(address, timeout=CONNECT_TIMEOUT_S)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def digest_of(value: Any) -> str:
 
 def git_revision(project: Path) -> str | None:
     """Return the commit that `project` is at, with `-dirty` appended if tracked files differ; None outside Git."""
+    if shutil.which("git") is None:
+        return None
     described = subprocess.run(
         ["git", "-C", str(project), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
         capture_output=True,

@@ -27,6 +27,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from backbeat.config import FeatureParams
+from backbeat.errors import ConfigError
 
 Samples = NDArray[np.float32]
 Values = NDArray[np.uint8]
@@ -77,6 +78,11 @@ class LogMel:
         # as long as the transform.
         self._block = np.empty((BLOCK_FRAMES, params.fft_samples), np.float32)
         filters = mel_filters(params)
+        if not filters.any(axis=1).all():
+            step = "take fewer mels or more fft_samples, or raise low_hz"
+            got = f"{int((~filters.any(axis=1)).sum())} without any"
+            raise ConfigError("mel bands are narrower than the transform resolves", expected="a bin in every band",
+                              got=got, next_step=step)  # fmt: skip
         self._bins = int(np.flatnonzero(filters.any(axis=0))[-1]) + 1
         self._filters = scipy.sparse.csr_array(filters[:, : self._bins])
         self._table, self._table_start = _decibel_table(params.floor_db, params.step_db)

@@ -6,7 +6,10 @@ libsndfile decodes (through soundfile) and soxr resamples. In front of them stan
   the first block on opening;
 - the size that a WAV or AIFF header declares is compared with the bytes that are there, because libsndfile reads a
   file cut in half, or one whose length field is zero, without a complaint;
+- an MP3 file without a frame count is refused, because libsndfile then guesses its length and may stop early;
 - samples that are not finite are refused.
+
+What cannot be seen is an Ogg file that was cut between two of its pages: it is a shorter one.
 """
 
 from __future__ import annotations
@@ -92,6 +95,8 @@ def read_info(source: bytes | Path, name: str) -> AudioInfo:
         _check_magic(head, name)
         if head[:4] in {b"RIFF", b"RF64", b"FORM"}:
             _check_chunks(stream, head, name)
+        elif any(head.startswith(magic) for magic, kind in MAGIC.items() if kind == "MP3"):
+            _check_mp3_length(stream, head, name)
         stream.seek(0)
         with _decoder(stream, name) as sound:
             info = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.subtype)
@@ -202,6 +207,19 @@ def _check_chunks(stream: IO[bytes], head: bytes, name: str) -> None:
             _check_length(long_length if length == _UNKNOWN_LENGTH else length, size - position, name)
             return
         position += length + (length & 1)
+
+
+def _check_mp3_length(stream: IO[bytes], head: bytes, name: str) -> None:
+    """Refuse an MP3 file that does not say how many frames it has: libsndfile guesses, and may stop early."""
+    tag_bytes = 0
+    if head.startswith(b"ID3"):
+        tag_bytes = 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+    stream.seek(tag_bytes)
+    if not any(mark in stream.read(4096) for mark in (b"Xing", b"Info", b"VBRI")):
+        step = "convert it to FLAC or WAV, with a program that reads it to its end"
+        raise AudioError(
+            f"{name} does not say how long it is", expected="a Xing, Info or VBRI header", got="none", next_step=step
+        )
 
 
 def _check_sample_type(kind: bytes, content: bytes, name: str) -> None:

@@ -23,20 +23,21 @@ pipeline.register(app)
 
 @app.callback()
 def options(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001
 ) -> None:
-    """Set what holds for every command."""
+    """Transcribe drums, and make what it takes to do so."""
+    # `debug` is for `main`, which sees it wherever it stands on the command line; here it is for --help.
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    context.obj = debug
 
 
 def main() -> None:
     """Run the program; a `BackbeatError` is a message and exit code 1, a Ctrl-C is 130."""
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
         app()
     except BackbeatError as error:
-        if "--debug" in sys.argv:
+        if debug:
             raise
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         first, *others = str(error).split("\n")

@@ -18,7 +18,7 @@ Cluster = Annotated[str | None, typer.Option(help="Address of a Dask scheduler t
 
 _SET_NAMES = {
     "test": "test split",
-    "seen_kits": "kits heard in training",
+    "seen_kits": "kits heard",
     "held_out_kits": "kits held out",
 }
 
@@ -50,7 +50,11 @@ def preprocess(workers: Workers = None, cluster: Cluster = None) -> None:
     )
     for number, kit in result.report["kits"].items():
         for pitch, count in kit["unmapped_pitches"].items():
-            console.print(f"kit {number} ({kit['name']}): pitch {pitch} is in no class, {count} onsets", style="yellow")
+            console.print(
+                f"kit {number} ({kit['name']}): pitch {pitch} has no row in configs/drums.yaml, {count} onsets",
+                style="yellow",
+                markup=False,
+            )
     for reason in result.report["skipped"].values():
         console.print(f"skipped: {reason}", style="yellow", markup=False)
 
@@ -97,7 +101,7 @@ def metrics() -> None:
 
 def transcribe(
     recordings: Annotated[list[Path], typer.Argument(help="Sound files: WAV, AIFF, FLAC, Ogg or MP3.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("transcriptions"),
     model: Annotated[Path | None, typer.Option(help="A model file. Default: the project's own.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Also write the hits as CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Also write the hits as JSON.")] = False,
@@ -110,19 +114,22 @@ def transcribe(
     model_file = model or find_project() / MODEL_FILE
     card, done = run(recordings, output, model_file, as_csv=as_csv, as_json=as_json)
     console = Console(highlight=False)
-    trained_on = card.provenance["dataset"]
-    console.print(f"model {model_file.name} ({trained_on}), classes {card.class_map}: {', '.join(card.classes)}")
+    trained_on = card.provenance.dataset
+    console.print(f"model {model_file.name}, trained on {trained_on}")
+    console.print(f"classes {', '.join(card.classes)} ({card.class_map})")
     for one in done:
         speed = one.duration_s / one.elapsed_s
         console.print(f"{one.midi}  {len(one.hits):,} hits in {one.duration_s:.1f} s  ({speed:.0f}x real time)")
 
 
 def _score_table(scores: dict[str, Any]) -> Table:
-    table = Table("onset F1 within 50 ms", *(_SET_NAMES[name] for name in scores))
+    sets = [name for name in _SET_NAMES if name in scores]
+    title = f"onset F1 within {1000 * scores['onset_tolerance_s']:.0f} ms"
+    table = Table(title, *(_SET_NAMES[name] for name in sets))
     for column in table.columns[1:]:
         column.justify = "right"
-    rows = list(scores.values())
-    for label, key in (("all classes (micro)", "onset_f1"), ("mean of classes (macro)", "onset_f1_macro"),
+    rows = [scores[name] for name in sets]
+    for label, key in (("all hits (micro)", "onset_f1"), ("classes (macro)", "onset_f1_macro"),
                        ("with velocity (micro)", "onset_velocity_f1")):  # fmt: skip
         table.add_row(label, *(_score(row[key]) for row in rows), style="bold" if key == "onset_f1" else None)
     table.add_section()

@@ -1,4 +1,6 @@
-"""The registry: one YAML record per dataset, `configs/datasets/<name>.yaml`; adding the file registers the dataset.
+"""The registry: one YAML record per dataset, `configs/datasets/<name>.yaml`.
+
+Adding the file registers the dataset; its name in the list of `data/dvc.yaml` gives it a download stage.
 
 A record's keys always stand in the order of the models below, so that two records can be read side by side. Only
 its `files` section says which bytes are wanted, and only that section can trigger a download:

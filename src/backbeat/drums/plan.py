@@ -89,12 +89,17 @@ def plan_shards(sequences: list[Sequence], features: FeatureParams, described: d
 
 
 def plan_slices(
-    plans: list[ShardPlan], missing: list[ShardPlan], archive: Path, features: FeatureParams, staging: Staging
+    plans: list[ShardPlan],
+    missing: list[ShardPlan],
+    archive: Path,
+    features: FeatureParams,
+    front_end: str,
+    staging: Staging,
 ) -> list[SliceTask]:
     """Cut the archive into runs of members, and keep of each the sequences that a missing shard needs.
 
     The cuts and names depend on the whole archive, not on what is missing, so that a run that dies between two
-    shards finds its slices again.
+    shards finds its slices again. They also depend on `front_end`, the fingerprint of what computes them.
     """
     everything = sorted((sequence for plan in plans for sequence in plan.sequences), key=lambda one: one.wav)
     needed = {sequence.id for plan in missing for sequence in plan.sequences}
@@ -113,7 +118,7 @@ def plan_slices(
     for run in runs:
         chosen = tuple(sequence for sequence in run if sequence.id in needed)
         contents = [asdict(info_of(sequence)) for sequence in run]
-        digest = digest_of({"format_version": FORMAT_VERSION, "features": features.model_dump(), "run": contents})
+        digest = digest_of({"format_version": FORMAT_VERSION, "front_end": front_end, "run": contents})
         if chosen:
             tasks.append(SliceTask(archive, features, chosen, staging.entry("slices", digest, ".h5")))
     return tasks

@@ -16,14 +16,9 @@ removed when all shards are done.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import soundfile
 
 from backbeat.audio.logmel import LogMel
 from backbeat.audio.read import mono_blocks
@@ -32,14 +27,18 @@ from backbeat.datasets.archives import read_member
 from backbeat.datasets.registry import load_record
 from backbeat.drums.classes import load_drums
 from backbeat.drums.egmd import find_archive, read_index
+from backbeat.drums.fingerprint import front_end_fingerprint
 from backbeat.drums.midi import read_onsets
 from backbeat.drums.plan import ShardPlan, ShardTask, SliceTask, frame_bytes, info_of, plan_shards, plan_slices
 from backbeat.drums.report import summarize, write_report
 from backbeat.drums.shards import Shard, ShardWriter
-from backbeat.errors import ArchiveError, AudioError, MidiError, ShardError
+from backbeat.errors import ArchiveError, AudioError, ConfigError, MidiError, ShardError
 from backbeat.executor import default_workers, run_tasks
 from backbeat.progress import progress
 from backbeat.storage.staging import Staging, link_folder, new_file, open_staging, require_space
+
+# The layout that `backbeat.drums.egmd` reads.
+LAYOUT = "egmd"
 
 REPORT_FILE = "reports/preprocess.json"
 
@@ -66,6 +65,7 @@ class PreprocessResult:
 class _Job:
     archive: Path
     features: FeatureParams
+    front_end: str
     staging: Staging
     bad_members_allowed: int
     workers: int | None
@@ -86,16 +86,27 @@ def preprocess(project: Path, *, workers: int | None = None, cluster: str | None
     """
     params = load_params(project)
     record = load_record(project, params.dataset)
+    if record.layout != LAYOUT:
+        step = f"set dataset in params.yaml to one of layout {LAYOUT}, or write a reader for the other"
+        raise ConfigError(
+            f"the stage preprocess cannot read {record.name}",
+            expected=f"layout {LAYOUT}",
+            got=record.layout,
+            next_step=step,
+        )
     archive = find_archive(project / "data" / "raw" / params.dataset)
     features = params.preprocess.features
+    front_end = front_end_fingerprint(features)
     described = {
         "dataset": record.name,
         "license": record.license.id,
         "features": features.model_dump(),
-        "front_end": front_end_fingerprint(features),
+        "front_end": front_end,
     }
     plans = plan_shards(read_index(archive), features, described)
-    job = _Job(archive, features, open_staging(project), params.preprocess.bad_members_allowed, workers, cluster)
+    job = _Job(
+        archive, features, front_end, open_staging(project), params.preprocess.bad_members_allowed, workers, cluster
+    )
 
     shards = {plan.name: plan.staged_in(job.staging) for plan in plans}
     missing = [plan for plan in plans if not _is_complete(shards[plan.name])]
@@ -109,24 +120,6 @@ def preprocess(project: Path, *, workers: int | None = None, cluster: str | None
     write_report(project / REPORT_FILE, report)
     read_sequences = sum(len(plan.sequences) for plan in missing)
     return PreprocessResult(len(plans) - len(missing), len(missing), read_sequences, report)
-
-
-def front_end_fingerprint(features: FeatureParams) -> str:
-    """Return a digest of what reading and the spectrogram make of a fixed sound, 64 bits in hex.
-
-    It goes into the digest of every shard: when the code or a library under it computes something else, shards of
-    before are not mistaken for shards of now. The sound is two channels at a rate that has to be resampled.
-    """
-    time_s = np.arange(24_000) / 48_000
-    sweep = np.sin(2 * np.pi * 40 * time_s * (1 + 200 * time_s**2))
-    # A multiplicative congruential generator: noise that no library can change (Park & Miller 1988).
-    noise = np.array([pow(16_807, i, 2**31 - 1) for i in range(1, 257)]) / 2**30 - 1
-    clicks = np.zeros_like(time_s)
-    clicks[6_000:6_256], clicks[15_000] = noise, 1.0
-    wav = io.BytesIO()
-    soundfile.write(wav, np.stack([0.5 * sweep, 0.9 * clicks], axis=1), 48_000, subtype="PCM_16", format="WAV")
-    blocks = mono_blocks(wav.getvalue(), "fixed sound", features.sample_rate_hz)
-    return hashlib.sha256(LogMel(features).all_frames(blocks).tobytes()).hexdigest()[:16]
 
 
 def make_slice(task: SliceTask) -> Path:
@@ -165,7 +158,7 @@ def make_shard(task: ShardTask) -> Path:
 
 def _make(missing: list[ShardPlan], plans: list[ShardPlan], job: _Job) -> None:
     """Make the missing shards: their slices first, then the shards, then the slices go."""
-    slices = plan_slices(plans, missing, job.archive, job.features, job.staging)
+    slices = plan_slices(plans, missing, job.archive, job.features, job.front_end, job.staging)
     open_tasks = [task for task in slices if not _holds(task)]
     total = sum(task.stored_bytes for task in slices)
     done = total - sum(task.stored_bytes for task in open_tasks)
@@ -189,7 +182,7 @@ def _make(missing: list[ShardPlan], plans: list[ShardPlan], job: _Job) -> None:
             for _ in run_tasks(make_shard, tasks, workers=workers, cluster=job.cluster):
                 advance(1)
     # Every slice of this archive, not only those of this run: a killed one may have left some whose shards are done.
-    all_slices = plan_slices(plans, plans, job.archive, job.features, job.staging)
+    all_slices = plan_slices(plans, plans, job.archive, job.features, job.front_end, job.staging)
     for task in all_slices:
         task.target.unlink(missing_ok=True)
     for target in [*(task.target for task in all_slices), *(task.target for task in tasks)]:

@@ -31,7 +31,7 @@ def summarize(shards: dict[str, Path], drums: DrumTable, frame_rate_hz: float) -
     for name, path in shards.items():
         shard = Shard(path)
         attributes = shard.attributes
-        digests[name] = attributes["digest"]
+        digests[name] = [attributes["digest"], sorted(attributes["skipped"])]
         skipped.update(attributes["skipped"])
         split = splits.setdefault(attributes["split"], Counter())
         split.update(

@@ -12,6 +12,7 @@ undoes this with a running sum. Every chunk carries a Fletcher-32 checksum.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -154,6 +155,7 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: h5py.File | None = None
+        self._logmel: h5py.Dataset | None = None
         self._process = 0
         with _named_errors(path), h5py.File(path, "r") as file:
             self.attributes = _attributes(file, path)
@@ -163,7 +165,7 @@ class Shard:
         _check_index(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
+        return {**self.__dict__, "_file": None, "_logmel": None}
 
     def read(self, first_frame: int, count: int) -> NDArray[np.uint8]:
         """Return `count` frames from `first_frame` on, shape (count, mels).
@@ -176,7 +178,7 @@ class Shard:
             raise ShardError(f"{self.path} has no such frames", expected=f"within 0 to {self.frames}", got=got)
         start = first_frame - first_frame % CHUNK_FRAMES
         with _named_errors(self.path):
-            differences = self._opened()["logmel"][start : first_frame + count]
+            differences = self._opened()[start : first_frame + count]
         for chunk in range(0, len(differences), CHUNK_FRAMES):
             piece = differences[chunk : chunk + CHUNK_FRAMES]
             np.add.accumulate(piece, axis=0, out=piece)
@@ -216,12 +218,14 @@ class Shard:
         """Close the file; the next read opens it again."""
         if self._file is not None:
             self._file.close()
-        self._file = None
+        self._file = self._logmel = None
 
-    def _opened(self) -> h5py.File:
-        if self._file is None or self._process != os.getpid():
-            self._file, self._process = h5py.File(self.path, "r"), os.getpid()
-        return self._file
+    def _opened(self) -> h5py.Dataset:
+        if self._logmel is None or self._process != os.getpid():
+            # Without HDF5's cache of chunks: it takes 8 MiB for each shard, and windows drawn at random seldom meet it.
+            self._file, self._process = h5py.File(self.path, "r", rdcc_nbytes=0), os.getpid()
+            self._logmel = self._file["logmel"]
+        return self._logmel
 
 
 def _checked_zstd() -> dict[str, Any]:
@@ -277,7 +281,13 @@ def _named_errors(path: Path) -> Iterator[None]:
     """Turn HDF5's errors into a `ShardError` that names the file."""
     try:
         yield
+    except FileNotFoundError as error:
+        step = "fetch it: dvc pull, or make it: dvc repro preprocess"
+        raise ShardError(f"{path} is missing", expected="a shard", got="nothing", next_step=step) from error
     except (OSError, KeyError, RuntimeError, ValueError) as error:
+        # With a number of the operating system's it is about the machine (open files, rights), not about the content.
+        if isinstance(error, OSError) and error.errno not in {None, errno.EIO}:
+            raise
         raise _damaged(path, "a whole HDF5 file", str(error)) from error
 
 

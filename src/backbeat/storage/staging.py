@@ -107,6 +107,12 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in {errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM}:
+            got = f"{os.strerror(error.errno)}: {error.filename}"
+            step = "name another folder, or make it writable"
+            raise StorageError(
+                f"cannot write {path}", expected="a folder to write to", got=got, next_step=step
+            ) from error
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}:
             raise
         existing = _nearest_existing(path)
@@ -139,12 +145,13 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
 def link_folder(folder: Path, links: Mapping[str, Path]) -> None:
     """Make `folder` hold exactly these symbolic links (relative name -> staged file).
 
-    Links are made in a new folder that then takes the place of the old one, so a reader never sees a mixture.
+    Links are made in a new folder that then takes the place of the old one: a reader sees the old ones, for a moment
+    none, or the new ones, and never a mixture.
 
     Raises:
         StorageError: if the disk is full or read-only.
     """
-    fresh = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    fresh = folder.with_name(f"{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     with disk_errors(folder):
         try:
             fresh.mkdir(parents=True)

@@ -84,8 +84,8 @@ def open_shards(folder: Path) -> list[Shard]:
 
 
 def data_digest(shards: list[Shard]) -> str:
-    """Return one digest for a set of shards, whatever their order."""
-    return digest_of(sorted(shard.attributes["digest"] for shard in shards))
+    """Return one digest for what is in a set of shards, whatever their order."""
+    return digest_of(sorted((shard.attributes["digest"], sorted(shard.attributes["skipped"])) for shard in shards))
 
 
 def sequences_of(
@@ -107,7 +107,7 @@ def sequences_of(
 class WindowDataset(Dataset[Windows]):
     """Endless windows at random places: item `i` is a function of the seed and `i` alone.
 
-    Sequences are drawn in proportion to their length, so every frame is as likely as any other.
+    Sequences are drawn in proportion to their length.
     """
 
     def __init__(
@@ -173,10 +173,12 @@ def make_targets(
     """
     labels = np.zeros((count, len(class_map.classes)), np.float32)
     velocities = np.zeros_like(labels)
-    classes = class_map.class_of_pitch[onsets.pitch]
-    frames = np.rint(onsets.onset_s * frame_rate_hz).astype(np.int64) - first_frame
+    # Softest first: of two hits in one frame the louder one is written last, and counts, as in the reference.
+    order = np.argsort(onsets.velocity, kind="stable")
+    classes = class_map.class_of_pitch[onsets.pitch][order]
+    frames = np.rint(onsets.onset_s[order] * frame_rate_hz).astype(np.int64) - first_frame
     near = (classes >= 0) & (frames >= -label_frames) & (frames < count + label_frames)
-    loudness = onsets.velocity[near].astype(np.float32) / 127
+    loudness = onsets.velocity[order][near].astype(np.float32) / 127
     # The onset's own frame is written last: what is beside an onset never hides another.
     for distance in range(label_frames, -1, -1):
         label = 1.0 if distance == 0 else LABEL_BESIDE_ONSET

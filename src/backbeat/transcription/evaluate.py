@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from backbeat.config import EvaluateParams, FeatureParams, load_params
+from backbeat.datasets.registry import load_record
 from backbeat.drums.classes import ClassMap, class_map, load_drums
 from backbeat.errors import ShardError
 from backbeat.progress import progress
@@ -57,6 +58,7 @@ def evaluate(project: Path) -> dict[str, Any]:
         BackbeatError: if the model does not fit the class map or the features, or data is missing or damaged.
     """
     params = load_params(project)
+    load_record(project, params.dataset)
     shards = open_shards(project / "data" / "processed" / params.dataset)
     features = FeatureParams.model_validate(shards[0].attributes["features"])
     classes = class_map(load_drums(project), params.train.classes)
@@ -76,7 +78,7 @@ def evaluate(project: Path) -> dict[str, Any]:
             scored.append(_score(sequence, peaks, thresholds, classes, features, params.evaluate))
             advance(1)
 
-    held_out = frozenset(card.provenance["train"]["held_out_kits"])
+    held_out = frozenset(card.provenance.held_out_kits)
     result = _result([one.score for one in scored], classes, held_out)
     result["thresholds"] = dict(zip(classes.classes, card.thresholds, strict=True))
     result["provenance"] = {
@@ -84,7 +86,7 @@ def evaluate(project: Path) -> dict[str, Any]:
         "license": shards[0].attributes["license"],
         "data": data_digest(shards),
         "model": file_digest(path),
-        "train": card.provenance["train"],
+        "train": card.provenance.train,
         "evaluate": params.evaluate.model_dump(),
         "class_map": classes.name,
         "revision": git_revision(project),
@@ -130,7 +132,8 @@ def _write(
     features: FeatureParams,
     params: EvaluateParams,
 ) -> None:
-    metrics: dict[str, Any] = {name: result[name] for name in ("test", "seen_kits", "held_out_kits") if name in result}
+    metrics: dict[str, Any] = {"onset_tolerance_s": params.onset_tolerance_s}
+    metrics |= {name: result[name] for name in ("test", "seen_kits", "held_out_kits") if name in result}
     for path, content in ((METRICS_FILE, metrics), (EVALUATION_FILE, result)):
         with new_file(project / path) as part:
             part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -142,7 +145,14 @@ def _write(
     plots.draw_f1_by_kit(folder / "f1_by_kit.png", result["by_kit"], result["test"])
     shown = _typical(scored)
     plots.draw_transcription(
-        folder / "transcription.png", shown.sequence, shown.reference, shown.hits, shown.score, classes, features
+        folder / "transcription.png",
+        shown.sequence,
+        shown.reference,
+        shown.hits,
+        shown.score,
+        classes,
+        features,
+        params,
     )
 
 

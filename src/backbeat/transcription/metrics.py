@@ -1,8 +1,7 @@
 """Scores of estimated hits against reference hits.
 
-Aim: numbers that can be set beside published ones. Matching is mir_eval's: `util.match_events` (a maximum matching
-within the tolerance) for onsets, `transcription_velocity.match_notes` for onsets with velocity. Each class is
-matched on its own.
+Aim: numbers that can be set beside published ones. Matching is mir_eval's `util.match_events`, a maximum matching
+within the tolerance; each class is matched on its own.
 
 - *micro* F1 sums true positives, false positives and false negatives over all sequences and classes ("sum F" of
   Zehren et al.); it weighs every hit alike.
@@ -14,7 +13,7 @@ matched on its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +25,6 @@ from backbeat.config import EvaluateParams
 from backbeat.transcription.decode import Peaks
 
 Reference = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
-
-# mir_eval matches notes, which have an end and a pitch: any length will do, and pitches a fifth apart never match.
-_NOTE_S = 0.05
-_LOWEST_PITCH_HZ = 100.0
-_PITCH_STEP = 1.5
 
 # Candidate thresholds; finer steps chose no better ones.
 THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)
@@ -106,21 +100,30 @@ def count_onsets(reference: Reference, estimate: Peaks, tolerance_s: float) -> C
 
 
 def count_velocities(reference: Reference, estimate: Peaks, params: EvaluateParams) -> Counts:
-    """Match onsets of each class that also agree in velocity."""
-    expected = np.array([len(onset_s) for onset_s, _ in reference], np.int64)
-    estimated = np.bincount(estimate.class_index, minlength=len(reference)).astype(np.int64)
-    found = np.zeros(len(reference), np.int64)
-    classes = np.repeat(np.arange(len(reference)), expected)
-    if len(classes) and len(estimate.onset_s):
-        onset_s = np.concatenate([times for times, _ in reference])
-        velocity = np.concatenate([values for _, values in reference])
-        pairs = mir_eval.transcription_velocity.match_notes(
-            *_notes(onset_s, classes), velocity,
-            *_notes(estimate.onset_s, estimate.class_index), np.maximum(1.0, np.rint(127 * estimate.velocity)),
-            onset_tolerance=params.onset_tolerance_s, offset_ratio=None, velocity_tolerance=params.velocity_tolerance,
-        )  # fmt: skip
-        found = np.bincount(classes[[pair[0] for pair in pairs]], minlength=len(reference)).astype(np.int64)
-    return Counts(found, estimated - found, expected - found)
+    """Match onsets of each class that also agree in velocity.
+
+    This is `mir_eval.transcription_velocity.match_notes` with the onsets matched class by class, because its own
+    matching holds a matrix of all notes by all notes; a test holds the two together.
+    """
+    classes = len(reference)
+    counts = np.array([len(onset_s) for onset_s, _ in reference], np.int64)
+    estimated = np.bincount(estimate.class_index, minlength=classes).astype(np.int64)
+    played, heard, of_class = [], [], []
+    for index, (onset_s, velocity) in enumerate(reference):
+        mine = estimate.of_class(index)
+        pairs = mir_eval.util.match_events(onset_s, mine.onset_s, params.onset_tolerance_s)
+        played += [velocity[pair[0]] for pair in pairs]
+        heard += [max(1.0, round(127 * mine.velocity[pair[1]])) for pair in pairs]
+        of_class += [index] * len(pairs)
+    found = np.zeros(classes, np.int64)
+    if played:
+        every = np.concatenate([velocity for _, velocity in reference])
+        scaled = (np.array(played) - every.min()) / max(1.0, every.max() - every.min())
+        design = np.stack([np.array(heard), np.ones(len(heard))], axis=1)
+        fitted = design @ np.linalg.lstsq(design, scaled, rcond=None)[0]
+        agreeing = np.abs(fitted - scaled) < params.velocity_tolerance
+        found = np.bincount(np.array(of_class)[agreeing], minlength=classes).astype(np.int64)
+    return Counts(found, estimated - found, counts - found)
 
 
 def choose_thresholds(scored: list[tuple[Reference, Peaks]], classes: int, tolerance_s: float) -> NDArray[np.float64]:
@@ -168,9 +171,3 @@ def summarize_by(
     for score in scores:
         groups.setdefault(key(score), []).append(score)
     return {str(name): summarize(groups[name], classes) for name in sorted(groups)}
-
-
-def _notes(onset_s: NDArray[np.float64], classes: Iterable[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mir_eval's intervals (notes, 2) and pitches (notes,) for hits."""
-    intervals = np.stack([onset_s, onset_s + _NOTE_S], axis=1)
-    return intervals, _LOWEST_PITCH_HZ * _PITCH_STEP ** np.asarray(classes, np.float64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backbeat.config import FeatureParams
+from backbeat.config import EvaluateParams, FeatureParams
 from backbeat.drums.classes import ClassMap
 from backbeat.storage.staging import new_file
 from backbeat.transcription.dataset import SequenceRef
@@ -78,6 +78,7 @@ def draw_transcription(
     score: SequenceScore,
     classes: ClassMap,
     features: FeatureParams,
+    params: EvaluateParams,
 ) -> None:
     """Draw a spectrogram, and under it for each class the reference hits, the estimated ones, and where they differ."""
     from mir_eval.util import match_events
@@ -92,7 +93,7 @@ def draw_transcription(
     above.set_title(f"{sequence.id}   {sequence.kit_name}   onset F1 {score.onset.micro:.2f}", loc="left", fontsize=11)
     for index in range(len(classes.classes)):
         times, estimated = reference[index][0], hits.of_class(index).onset_s
-        pairs = match_events(times, estimated, 0.05) if len(times) and len(estimated) else []
+        pairs = match_events(times, estimated, params.onset_tolerance_s) if len(times) and len(estimated) else []
         found, right = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
         for onset, at in enumerate(times):
             color = FOUND if onset in found else MISSED

@@ -1,9 +1,9 @@
 """The stage `train`: shards in, `models/transcriber.safetensors` and `reports/training/` out.
 
 While it runs, checkpoints and training curves are kept in the staging store, under the digest of the data and the
-parameters; a run that was killed continues from its last epoch, one with other data or parameters does not. Devices,
-nodes and strategy come from the environment and Lightning (`backbeat train --devices 4 --nodes 2`), never from
-`params.yaml`: they change how long it takes, not what is asked for.
+parameters and the code; a run that was killed continues from its last epoch, one with other data, parameters or code
+does not. Devices, nodes and strategy come from the environment and Lightning (`backbeat train --devices 4 --nodes 2`),
+never from `params.yaml`: a batch is shared among them, so they change how long it takes, not what is asked for.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from backbeat.config import FeatureParams, Params, TrainParams, load_params
+from backbeat.datasets.registry import load_record
 from backbeat.drums.classes import ClassMap, class_map, load_drums
 from backbeat.drums.shards import Shard
-from backbeat.errors import ShardError
+from backbeat.errors import ConfigError, ShardError
 from backbeat.provenance import digest_of, file_digest, git_revision
 from backbeat.storage.staging import link_folder, open_staging
 from backbeat.transcription import weights
@@ -80,11 +81,12 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
         BackbeatError: if parameters are faulty or shards are missing or damaged.
     """
     params = load_params(project)
+    load_record(project, params.dataset)
     shards = open_shards(project / "data" / "processed" / params.dataset)
     features = FeatureParams.model_validate(shards[0].attributes["features"])
     classes = class_map(load_drums(project), params.train.classes)
     provenance = _provenance(project, params, shards, classes)
-    run_digest = digest_of({name: value for name, value in provenance.items() if name != "revision"})
+    run_digest = digest_of([_code_digest(), provenance.model_dump(mode="json", exclude={"revision"})])
     run_folder = open_staging(project).entry("training", run_digest, "")
 
     lightning.seed_everything(params.train.seed, workers=True, verbose=False)
@@ -109,7 +111,7 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
     task.load_state_dict(torch.load(best, weights_only=True, map_location="cpu")["state_dict"])
     task.to(trainer.strategy.root_device)
     card = weights.ModelCard(
-        format_version=weights.FORMAT_VERSION,
+        format_version=1,
         features=features,
         class_map=classes.name,
         classes=list(classes.classes),
@@ -133,17 +135,24 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
     )
 
 
-def _provenance(project: Path, params: Params, shards: list[Shard], classes: ClassMap) -> dict[str, Any]:
-    return {
-        "dataset": shards[0].attributes["dataset"],
-        "license": shards[0].attributes["license"],
-        "data": data_digest(shards),
-        "class_of_pitch": digest_of(classes.class_of_pitch.tolist()),
-        "train": params.train.model_dump(mode="json"),
-        "onset_tolerance_s": params.evaluate.onset_tolerance_s,
-        "format_version": weights.FORMAT_VERSION,
-        "revision": git_revision(project),
-    }
+def _provenance(project: Path, params: Params, shards: list[Shard], classes: ClassMap) -> weights.Provenance:
+    return weights.Provenance(
+        dataset=shards[0].attributes["dataset"],
+        license=shards[0].attributes["license"],
+        data=data_digest(shards),
+        class_of_pitch=digest_of(classes.class_of_pitch.tolist()),
+        held_out_kits=list(params.train.held_out_kits),
+        train=params.train.model_dump(mode="json"),
+        onset_tolerance_s=params.evaluate.onset_tolerance_s,
+        revision=git_revision(project),
+    )
+
+
+def _code_digest() -> str:
+    """Return a digest of the code that training runs: a checkpoint of other code is not to be continued."""
+    folder = Path(__file__).parent
+    files = sorted([*folder.glob("*.py"), *(folder.parent / "drums").glob("*.py")])
+    return digest_of([torch.__version__, lightning.__version__, *map(file_digest, files)])
 
 
 def _validation_sequences(shards: list[Shard], params: TrainParams) -> list[SequenceRef]:
@@ -168,11 +177,16 @@ def _loader(
         frame_rate_hz=features.frame_rate_hz,
         seed=params.seed,
     )
+    if params.batch_windows % trainer.world_size:
+        expected = f"a multiple of the {trainer.world_size} devices"
+        step = "set train.batch_windows to one, or train on another number of devices"
+        got = f"{params.batch_windows}"
+        raise ConfigError("a batch cannot be shared equally", expected=expected, got=got, next_step=step)
     on_gpu = trainer.strategy.root_device.type != "cpu"
     return DataLoader(
         windows,
-        batch_size=params.batch_windows,
-        sampler=StepSampler(params.steps_per_epoch * params.batch_windows * trainer.world_size),
+        batch_size=params.batch_windows // trainer.world_size,
+        sampler=StepSampler(params.steps_per_epoch * params.batch_windows),
         num_workers=GPU_LOADERS if on_gpu else 0,
         persistent_workers=on_gpu,
         pin_memory=on_gpu,
@@ -237,7 +251,11 @@ class _EpochLines(Callback):
 def _precision(params: TrainParams, hardware: Hardware) -> Any:
     if params.precision != "auto":
         return params.precision
-    on_gpu = hardware.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    on_gpu = (
+        hardware.accelerator != "cpu"
+        and torch.cuda.is_available()
+        and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
     return "bf16-mixed" if on_gpu else "32-true"
 
 

@@ -75,7 +75,9 @@ class TranscriptionTask(lightning.LightningModule):
     def training_step(self, batch: Windows, _: int) -> torch.Tensor:
         """Return the loss of one batch."""
         # Drawn from the step, not from a running generator: a resumed run draws what it would have drawn.
-        generator = torch.Generator().manual_seed(self.params.seed * 1_000_003 + self.global_step)
+        generator = torch.Generator().manual_seed(
+            self.params.seed * 1_000_003 + self.global_step + self.global_rank * 10_000_019
+        )
         windows = augment(Windows(*batch), self.params, self._step_db, generator)
         logits, velocities = self.model(windows.values)
         onset, velocity = onset_velocity_loss(logits.float(), velocities.float(), windows)
@@ -87,9 +89,8 @@ class TranscriptionTask(lightning.LightningModule):
         """Nothing: validation scores whole sequences at the end of the epoch."""
 
     def on_validation_epoch_end(self) -> None:
-        """Score the validation sequences at the best threshold of each class."""
-        mine = self._validation[self.global_rank :: self.trainer.world_size]
-        scored = self.estimate(mine)
+        """Score the validation sequences at the best threshold of each class; every process does all of them."""
+        scored = self.estimate(self._validation)
         thresholds = choose_thresholds(scored, len(self._class_map.classes), self._tolerance_s)
         counts = sum(
             (count_onsets(reference, peaks.above(thresholds), self._tolerance_s) for reference, peaks in scored),

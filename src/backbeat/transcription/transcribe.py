@@ -65,12 +65,15 @@ def transcribe(
 
     Raises:
         ModelError: if the model cannot be loaded.
-        AudioError: if a recording cannot be read, or two would have the same output; nothing is written for it.
+        AudioError: if a recording cannot be read, or two would have the same output. What can be known beforehand is
+            known before anything is written.
     """
     names = [recording.stem for recording in recordings]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise AudioError("two recordings would have one output", expected="different names", got=", ".join(twice))
+    for recording in recordings:
+        read_info(recording, recording.name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, card = load_model(model_file, device)
     done = []
@@ -89,8 +92,6 @@ def transcribe(
 
 def find_hits(recording: Path, model: nn.Module, card: ModelCard, device: torch.device) -> tuple[float, list[Hit]]:
     """Return the length in seconds of a recording and its hits in order of time."""
-    if not recording.is_file():
-        raise AudioError(f"{recording} is not there", expected="a sound file", got="nothing")
     info = read_info(recording, recording.name)
     features = card.features
     blocks = mono_blocks(recording, recording.name, features.sample_rate_hz)
@@ -139,7 +140,7 @@ def _write_json(path: Path, recording: Path, model_file: Path, card: ModelCard, 
         "recording": recording.name,
         "model": model_file.name,
         "class_map": card.class_map,
-        "provenance": card.provenance,
+        "provenance": card.provenance.model_dump(),
         "hits": [
             dict(zip(COLUMNS, (hit.onset_s, hit.drum, hit.note, hit.velocity, hit.probability), strict=True))
             for hit in hits

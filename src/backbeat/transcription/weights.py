@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -24,14 +24,37 @@ from backbeat.transcription.model import DrumCRNN
 # Where the stage `train` puts its model, in the project.
 MODEL_FILE = "models/transcriber.safetensors"
 
-FORMAT_VERSION = 1
 _HEADER_KEY = "backbeat"
+
+
+class Provenance(Strict):
+    """What a model came from.
+
+    Attributes:
+        dataset: name of the record.
+        license: SPDX identifier of its license.
+        data: digest of what the shards held.
+        class_of_pitch: digest of the class map as a table.
+        held_out_kits: kits it never heard.
+        train: the `train` section of `params.yaml`.
+        onset_tolerance_s: how close an onset had to be for epochs and thresholds to be chosen.
+        revision: the commit, with `-dirty` if files differed from it.
+    """
+
+    dataset: str
+    license: str
+    data: str
+    class_of_pitch: str
+    held_out_kits: list[int]
+    train: dict[str, Any]
+    onset_tolerance_s: float
+    revision: str | None
 
 
 class ModelCard(Strict):
     """What a model file says of itself."""
 
-    format_version: int
+    format_version: Literal[1]
     features: FeatureParams
     class_map: str
     classes: Annotated[list[str], Field(min_length=1)]
@@ -39,7 +62,13 @@ class ModelCard(Strict):
     thresholds: list[float]
     channels: int
     recurrent_units: int
-    provenance: dict[str, Any]
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _one_of_each_class(self) -> ModelCard:
+        if not len(self.classes) == len(self.notes) == len(self.thresholds):
+            raise ValueError("classes, notes and thresholds are not equally many")
+        return self
 
 
 def save_model(model: DrumCRNN, card: ModelCard, path: Path) -> None:
@@ -67,7 +96,7 @@ def load_model(path: Path, device: torch.device) -> tuple[DrumCRNN, ModelCard]:
         model.load_state_dict(tensors)
     except (SafetensorError, OSError, ConfigError, json.JSONDecodeError, RuntimeError) as error:
         step = "train again: dvc repro train"
-        raise ModelError(f"{path} is not a whole model file", expected=f"a Backbeat model, version {FORMAT_VERSION}",
+        raise ModelError(f"{path} is not a whole model file", expected="a Backbeat model, version 1",
                          got=str(error).splitlines()[0], next_step=step) from error  # fmt: skip
     return model.to(device).eval(), card
 
