@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from backbeat.config import FeatureParams
 
 Frames = NDArray[np.float32]
+Cut = Callable[[Frames, int, np.random.Generator], Iterator[Frames]]
 
 
 def librosa_logmel(samples: NDArray[np.float32], params: FeatureParams) -> Frames:
@@ -90,12 +92,50 @@ def write_webdataset(path: Path, spectrograms: list[Frames]) -> None:
             tar.addfile(info, content)
 
 
-def write_wavs(folder: Path, wavs: list[bytes]) -> list[tuple[Path, int]]:
-    """The recordings as files; returns (path, samples) of each."""
+def one_window(frames: Frames, count: int, rng: np.random.Generator) -> Iterator[Frames]:
+    """Yield a window of this many frames at a random place."""
+    at = int(rng.integers(len(frames) - count))
+    yield frames[at : at + count].copy()
+
+
+def every_window(frames: Frames, count: int, rng: np.random.Generator) -> Iterator[Frames]:
+    """Yield one window after the other, from a random place in the first on."""
+    for at in range(int(rng.integers(count)), len(frames) - count + 1, count):
+        yield frames[at : at + count].copy()
+
+
+def stream_webdataset(path: Path, count: int, windows_of: Cut) -> Iterator[Frames]:
+    """Yield windows of the samples of a tar, shuffled before and after they are cut."""
+    import webdataset
+
+    rng = np.random.default_rng(0)
+    samples = webdataset.WebDataset(str(path), shardshuffle=False).shuffle(20, seed=0).decode().to_tuple("logmel.npy")
+    windows = samples.compose(lambda found: (one for (frames,) in found for one in windows_of(frames, count, rng)))
+    yield from windows.shuffle(100, seed=0)
+
+
+class WavWindows:
+    """Reads the samples of a window and makes its spectrogram."""
+
+    def __init__(self, files: list[Path], params: FeatureParams, window_frames: int) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._files = files
+        self._hop_samples = params.hop_samples
+        self._samples = window_frames * params.hop_samples
+        self._logmel = TorchaudioLogmel(params)
+
+    def __call__(self, index: int, first_frame: int) -> Frames:
+        start = first_frame * self._hop_samples
+        sound, _ = soundfile.read(self._files[index], self._samples, start, dtype="float32")
+        return self._logmel(sound)
+
+
+def write_wavs(folder: Path, sounds: list[NDArray[np.float32]], params: FeatureParams) -> list[Path]:
+    """The recordings as files of 16 bits."""
     folder.mkdir()
-    listed = []
-    for index, wav in enumerate(wavs):
-        path = folder / f"{index}.wav"
-        path.write_bytes(wav)
-        listed.append((path, soundfile.info(path).frames))
-    return listed
+    files = [folder / f"{index}.wav" for index in range(len(sounds))]
+    for path, sound in zip(files, sounds, strict=True):
+        soundfile.write(path, sound, params.sample_rate_hz, subtype="PCM_16")
+    return files
