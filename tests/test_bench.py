@@ -63,3 +63,59 @@ def test_an_archive_to_measure_on_is_deflated_like_the_real_one(tmp_path: Path) 
     archive = material.deflated_mini(tmp_path / "archive.zip", 1.5, (1,))
     members = list_members(archive).values()
     assert sum(member.stored_bytes for member in members) < sum(member.size_bytes for member in members)
+
+
+def test_librosa_computes_what_we_compute() -> None:
+    pytest.importorskip("librosa", reason="needs the extra [bench]")
+    from backbeat.audio.logmel import LogMel
+
+    params = material.features()
+    logmel = LogMel(params)
+    sound = np.random.default_rng(1).normal(0, 0.1, 40_000).astype(np.float32)
+    peer = peers.librosa_logmel(sound, params).clip(params.floor_db, None)
+    assert np.abs(logmel.decibels(logmel(sound)) - peer).max() <= params.step_db / 2 + 0.01
+
+
+def test_a_repeated_archive_has_every_recording_as_often(tmp_path: Path) -> None:
+    from backbeat.drums.egmd import read_index
+
+    once = material.deflated_mini(tmp_path / "once.zip", 1.5, (1,))
+    twice = material.repeated(tmp_path / "twice.zip", once, 2)
+    crcs = [sequence.wav.crc32 for sequence in read_index(once)]
+    assert [sequence.wav.crc32 for sequence in read_index(twice)] == crcs * 2
+
+
+def test_every_reader_finds_the_same_window(tmp_path: Path) -> None:
+    import h5py
+
+    from backbeat.audio.logmel import LogMel
+    from backbeat.drums.shards import Shard
+
+    params = material.features()
+    logmel = LogMel(params)
+    rng = np.random.default_rng(2)
+    sounds = [rng.normal(0, 0.1, 4 * params.sample_rate_hz).astype(np.float32) for _ in range(2)]
+    values = [logmel(sound) for sound in sounds]
+    ours = Shard(material.shard_of(tmp_path / "ours.h5", values)).read(len(values[0]) + 150, 200)
+    expected = logmel.decibels(ours)
+    spectrograms = [logmel.decibels(one) for one in values]
+    peers.write_gzip_hdf5(tmp_path / "peer.h5", spectrograms)
+    with h5py.File(tmp_path / "peer.h5") as file:
+        np.testing.assert_array_equal(file["1"][150:350], expected)
+    files = peers.write_wavs(tmp_path / "wavs", sounds, params)
+    found = peers.WavWindows(files, params, 200)(1, 150)
+    # A frame more, because both ends are centered; the outermost ones see the edge of what was read, others 16 bits.
+    np.testing.assert_allclose(found[5:195], expected[5:195], atol=params.step_db)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stream_brings_windows_of_every_recording(tmp_path: Path) -> None:
+    # It does not close the tar.
+    pytest.importorskip("webdataset", reason="needs the extra [bench]")
+    spectrograms = [np.full((1_000, 3), index, np.float32) for index in range(4)]
+    peers.write_webdataset(tmp_path / "peer.tar", spectrograms)
+    for cut, fewest in ((peers.one_window, 1), (peers.every_window, 3)):
+        windows = list(peers.stream_webdataset(tmp_path / "peer.tar", 200, cut))
+        assert {window.shape for window in windows} == {(200, 3)}
+        counts = [sum(float(window[0, 0]) == index for window in windows) for index in range(4)]
+        assert min(counts) >= fewest
