@@ -47,8 +47,11 @@ def on_two_processors() -> None:
 def features(folder: Path, runs: int) -> Iterator[Result]:
     """Log-mel against librosa's and torchaudio's whole-file calls, on one thread, by the processor's clock."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    # Otherwise threads of librosa's matrix product go on spinning into our turn, and the clock counts them as ours.
+    threadpool_limits(1)
     params = material.features()
     logmel, torchaudio = LogMel(params), peers.TorchaudioLogmel(params)
     archive = material.deflated_mini(folder / "features.zip", 6.0)
