@@ -1,7 +1,7 @@
 """The network: a convolutional-recurrent drum transcriber that two cores can train.
 
-Two convolutions halve the frequency axis each, so that what follows is small (full-resolution stems of the same
-accuracy were measured to be several times slower); a 1x1 convolution folds what is left into channels; two dilated
+Two convolutions halve the frequency axis each, so that what follows is small (full-resolution stems take several
+times as long for a step); a 1x1 convolution folds what is left into channels; two dilated
 convolutions look 50 ms around; one bidirectional GRU hears the groove; two linear heads answer with an onset
 logit and a velocity for every frame and class. After Vogl et al. (2017) and Zehren et al. (2021), made smaller.
 """
