@@ -13,8 +13,12 @@ its `files` section says which bytes are wanted, and only that section can trigg
 - `size` is in bytes. It may be null where there is nothing to compare with: a generated file, one that a person
   fetches, or one whose hash is `unverified`.
 - `hash` is `sha256:…`, `md5:…` or `sha1:…` in lower-case hex, or the literal `unverified`.
-- `members` picks kits and splits of an archive; `size` and `hash` are then still those of the whole archive, and
+- `members` picks some members of a zip archive; `size` and `hash` are then still those of the whole archive, and
   each member is proven by the CRC-32 in the archive instead.
+- `unpack` is for an archive whose layout cannot be read in place. It declares how much may come out, at most: a
+  bomb stops there. Everything else stays packed.
+
+A dataset with `excluded` is known, and its reason can be read, but it is never fetched.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import difflib
 import re
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -88,6 +92,10 @@ def url_scheme(url: str) -> str:
     return url.partition(":")[0].lower()
 
 
+Phase = Literal["minimal", "balanced", "comprehensive"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
 class Ordered(Strict):
     """A strict model whose keys must stand in the order of its fields."""
 
@@ -107,19 +115,41 @@ Urls = Annotated[tuple[Annotated[str, AfterValidator(_known_url)], ...], Field(s
 Kits = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False), AfterValidator(_distinct)]
 Splits = Annotated[tuple[Literal["train", "validation", "test"], ...], Field(strict=False), AfterValidator(_distinct)]
 Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_distinct)]
 
 
 class Members(Ordered):
-    """The part of an archive that is wanted; what is left out is not narrowed down."""
+    """The part of an archive that is wanted: what fits all of the given narrowings.
+
+    Args:
+        kits: kit numbers, for the layout `egmd`.
+        splits: splits, for the layout `egmd`.
+        drummers: drummers as the table calls them, for the layout `egmd`.
+        names: patterns of member names, as in a shell (`*` also stands for `/`), for any zip archive.
+    """
 
     kits: Kits | None = None
     splits: Splits | None = None
+    drummers: Names | None = None
+    names: Names | None = None
 
     @model_validator(mode="after")
     def _narrows_something(self) -> Members:
-        if self.kits is None and self.splits is None:
-            raise ValueError("must name kits or splits; leave members out for the whole archive")
+        if self.narrowings == {}:
+            raise ValueError("must name kits, splits, drummers or names; leave members out for the whole archive")
         return self
+
+    @property
+    def narrowings(self) -> dict[str, tuple[Any, ...]]:
+        """What was given, by its key."""
+        return {key: value for key, value in self if value is not None}
+
+
+class Unpack(Ordered):
+    """How much may come out of an archive, at most."""
+
+    members: Annotated[int, Field(gt=0)]
+    bytes: Annotated[int, Field(gt=0)]
 
 
 class License(Ordered):
@@ -140,6 +170,7 @@ class RecordFile(Ordered):
     size: Annotated[int, Field(gt=0)] | None
     hash: Annotated[str, Field(pattern=HASH_PATTERN)]
     members: Members | None = None
+    unpack: Unpack | None = None
 
     @model_validator(mode="after")
     def _size_known_where_it_can_be(self) -> RecordFile:
@@ -165,12 +196,13 @@ class Record(Ordered):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     title: Text
-    phase: Literal["minimal", "balanced", "comprehensive"]
+    phase: Phase | None  # None: in no phase; selected by name or collection
     priority: Annotated[int, Field(ge=1, le=5)]
     collections: dict[str, Literal["required", "optional"]]
-    layout: Literal["egmd", "wav-folder", "midi-folder", "npy", "table", "none"]
+    layout: Literal["egmd", "audio-folder", "midi-folder", "npy", "table", "none"]
     purpose: Text
     license: License
+    excluded: Text | None = None  # why this dataset is not fetched, ever
     homepage: Text | None
     citation: Text | None
     notes: Text | None
