@@ -1,14 +1,21 @@
-"""Put the output of commands into the documents: `make docs`.
+"""Bring up to date what is made from something else: `make docs`.
 
-A block to fill is a comment `<!-- output of: COMMAND -->` and the fenced block after it. With `--check` nothing is
-written, and the exit code is 1 if a block is not what its command prints now.
+- A block of a document to fill is a comment `<!-- output of: COMMAND -->` and the fenced block after it.
+- `docs/datasets.md` and the list in `data/dvc.yaml` are made from the records of the registry.
+
+With `--check` nothing is written, and the exit code is 1 if something is not what it would be now.
 """
 
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from datasets_page import PAGE, datasets_page
+
+from backbeat.datasets.stages import STAGES_FILE, synced_text
 
 REPOSITORY = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- output of: (.+?) -->\n```\n)(.*?)(```)", re.DOTALL)
@@ -21,16 +28,24 @@ def output_of(command: str) -> str:
     return shown.stdout.strip("\n") + "\n"
 
 
-def main() -> int:
-    """Refresh or check every document; returns the exit code."""
-    stale = []
+def refreshed() -> Iterator[tuple[Path, str]]:
+    """Yield every file that is kept up to date here, and what should be in it."""
+    yield REPOSITORY / STAGES_FILE, synced_text(REPOSITORY)
+    yield REPOSITORY / PAGE, datasets_page(REPOSITORY)
     for document in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]:
-        before = document.read_text(encoding="utf-8")
-        after = BLOCK.sub(lambda block: block[1] + output_of(block[2]) + block[4], before)
-        if after != before:
-            stale.append(document.name)
+        if document != REPOSITORY / PAGE:
+            before = document.read_text(encoding="utf-8")
+            yield document, BLOCK.sub(lambda block: block[1] + output_of(block[2]) + block[4], before)
+
+
+def main() -> int:
+    """Refresh or check every file; returns the exit code."""
+    stale = []
+    for path, after in refreshed():
+        if not path.exists() or path.read_text(encoding="utf-8") != after:
+            stale.append(str(path.relative_to(REPOSITORY)))
             if "--check" not in sys.argv:
-                document.write_text(after, encoding="utf-8")
+                path.write_text(after, encoding="utf-8")
     if stale and "--check" in sys.argv:
         print(f"stale: {', '.join(stale)}; refresh with: make docs")
         return 1

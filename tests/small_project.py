@@ -21,7 +21,7 @@ import soundfile
 import yaml
 
 from backbeat.datasets.archives import Member, list_members
-from backbeat.drums.egmd import COLUMNS
+from backbeat.datasets.egmdtable import COLUMNS
 from backbeat.storage.staging import open_staging
 
 REPOSITORY = Path(__file__).parents[1]

@@ -45,6 +45,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str, Any, str]] = {
     "not a number": (("train",), "weight_decay", float("nan"), "train.weight_decay"),
     "null": ((), "dataset", None, "dataset: Input should be a valid string"),
     "list for a section": ((), "train", [], "train: "),
+    "use that is none": ((), "intended_use", "private", "intended_use: Input should be 'research' or 'commercial'"),
     "path for a dataset": ((), "dataset", "../egmd", "dataset: String should match pattern"),
     "odd transform": (("preprocess", "features"), "fft_samples", 2047, "preprocess.features.fft_samples"),
     "band above half of the rate": (("preprocess", "features"), "high_hz", 30_000.0, "high_hz is above half of"),

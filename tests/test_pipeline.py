@@ -53,6 +53,19 @@ def test_a_license_or_a_note_is_no_dependency_of_a_download() -> None:
     assert list(tracked.values()) == [["files"]]
 
 
+@pytest.mark.parametrize("stage", ["preprocess", "train"])
+def test_what_is_made_from_data_depends_on_what_its_license_allows_and_on_no_other_word_of_it(stage: str) -> None:
+    (tracked,) = (
+        names
+        for params in stages()[stage]["params"]
+        if isinstance(params, dict)
+        for file, names in params.items()
+        if file == "configs/datasets/${dataset}.yaml"
+    )
+    assert tracked == ["license.commercial"]
+    assert "intended_use" in stages()[stage]["params"]
+
+
 def test_no_output_is_absolute_or_copied() -> None:
     config = (PROJECT / ".dvc/config").read_text()
     assert 'type = "hardlink,symlink"' in config
@@ -63,7 +76,7 @@ def test_no_output_is_absolute_or_copied() -> None:
 
 
 def test_every_section_of_the_parameters_is_tracked_by_the_stage_of_its_name() -> None:
-    sections = set(yaml.safe_load((PROJECT / "params.yaml").read_text())) - {"dataset"}
+    sections = set(yaml.safe_load((PROJECT / "params.yaml").read_text())) - {"dataset", "intended_use"}
     assert sections == set(STAGES)
     for name in sections:
         assert name in stages()[name]["params"]

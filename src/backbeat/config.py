@@ -24,6 +24,8 @@ MOST_FAULTS = 6
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+IntendedUse = Literal["research", "commercial"]
+
 
 class Strict(BaseModel):
     """A frozen model that refuses unknown keys and converts nothing."""
@@ -118,6 +120,7 @@ class Params(Strict):
     """The whole of `params.yaml`."""
 
     dataset: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    intended_use: IntendedUse
     preprocess: PreprocessParams
     train: TrainParams
     evaluate: EvaluateParams

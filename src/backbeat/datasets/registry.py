@@ -1,6 +1,6 @@
 """The registry: one YAML record per dataset, `configs/datasets/<name>.yaml`.
 
-Adding the file registers the dataset; its name in the list of `data/dvc.yaml` gives it a download stage.
+Adding the file registers the dataset; the next download (or `make docs`) gives it a stage in `data/dvc.yaml`.
 
 A record's keys always stand in the order of the models below, so that two records can be read side by side. Only
 its `files` section says which bytes are wanted, and only that section can trigger a download:
@@ -10,13 +10,16 @@ its `files` section says which bytes are wanted, and only that section can trigg
   `http://…`, `https://…`; `hf://datasets/<repo>@<revision>/<file>`; `gdrive://<id>`; `zenodo://<record>/<file>`;
   `file:///absolute/path` or `file:path/in/the/project` (a copy of your own; the second form means the same on
   every machine); `generate://mini`; `manual://<where>` (a person has to fetch it). No address holds a password.
-- `size` is in bytes. It may be null where there is nothing to compare with: a generated file, one that a person
-  fetches, or one whose hash is `unverified`.
+- `size` is in bytes, exact, or null where nobody has published it: the hash proves the bytes all the same, only the
+  room that they need is not known beforehand. `approximate_size` then says about how much all files are together.
 - `hash` is `sha256:…`, `md5:…` or `sha1:…` in lower-case hex, or the literal `unverified`.
 - `members` picks some members of a zip archive; `size` and `hash` are then still those of the whole archive, and
   each member is proven by the CRC-32 in the archive instead.
 - `unpack` is for an archive whose layout cannot be read in place. It declares how much may come out, at most: a
   bomb stops there. Everything else stays packed.
+
+`license.id` is the SPDX identifier, or `public-domain`, or `per-item` where each item has a license of its own, or
+`unknown` where none is stated. What is not stated is not allowed: such a set may not be handed on.
 
 A dataset with `excluded` is known, and its reason can be read, but it is never fetched.
 """
@@ -40,8 +43,10 @@ RECORDS_FOLDER = "configs/datasets"
 UNVERIFIED = "unverified"
 HASH_PATTERN = rf"^(sha256:[0-9a-f]{{64}}|md5:[0-9a-f]{{32}}|sha1:[0-9a-f]{{40}}|{UNVERIFIED})$"
 
-# Sources whose size nobody can know before they have been made or fetched.
-SIZELESS_SCHEMES = frozenset({"generate", "manual"})
+# Not SPDX identifiers, which has none for these.
+PUBLIC_DOMAIN = "public-domain"
+PER_ITEM = "per-item"
+UNKNOWN = "unknown"
 
 _URL_SHAPES = {
     "http": r"http://[^/@]+/.+",
@@ -155,11 +160,19 @@ class Unpack(Ordered):
 class License(Ordered):
     """What may be done with the data."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]+$")]  # an SPDX identifier where there is one, else `unknown`
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]+$")]  # SPDX, or one of the three words above
     url: Text | None
     commercial: bool | None  # None: not stated, or not the same for every item
     redistribute: bool
     note: Text | None
+
+    @model_validator(mode="after")
+    def _allows_no_more_than_its_name(self) -> License:
+        if "-NC" in self.id and self.commercial is not False:
+            raise ValueError("commercial must be false: the license is a non-commercial one")
+        if self.id in {PER_ITEM, UNKNOWN} and (self.commercial or self.redistribute):
+            raise ValueError(f"a license that is {self.id} allows neither commercial use nor redistribution of the set")
+        return self
 
 
 class RecordFile(Ordered):
@@ -171,13 +184,6 @@ class RecordFile(Ordered):
     hash: Annotated[str, Field(pattern=HASH_PATTERN)]
     members: Members | None = None
     unpack: Unpack | None = None
-
-    @model_validator(mode="after")
-    def _size_known_where_it_can_be(self) -> RecordFile:
-        sizeless = all(url_scheme(url) in SIZELESS_SCHEMES for url in self.urls)
-        if self.size is None and self.hash != UNVERIFIED and not sizeless:
-            raise ValueError("size must be a number of bytes unless the hash is unverified or the file is generated")
-        return self
 
     @property
     def promise(self) -> tuple[str, str] | None:
@@ -207,6 +213,7 @@ class Record(Ordered):
     citation: Text | None
     notes: Text | None
     verified_on: dt.date | None
+    approximate_size: Annotated[int, Field(gt=0)] | None = None  # bytes; for where a file's exact size is not published
     files: Annotated[tuple[RecordFile, ...], Field(strict=False)]
 
     @model_validator(mode="after")
@@ -220,11 +227,27 @@ class Record(Ordered):
                 raise ValueError(f"the path {path} is taken twice")
         return self
 
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Record:
+        if self.verified_on and any(file.hash == UNVERIFIED or file.size is None for file in self.files):
+            raise ValueError("verified_on must be null until every file has a size and a hash")
+        if self.excluded and (self.phase or self.collections):
+            raise ValueError("an excluded dataset must have the phase null and be in no collection")
+        known_bytes = sum(file.promised_bytes or 0 for file in self.files)
+        if self.approximate_size and (self.size_bytes is not None or self.approximate_size < known_bytes):
+            raise ValueError("approximate_size is for all files together, and only where one has no exact size")
+        return self
+
     @property
     def size_bytes(self) -> int | None:
         """The size of all files together; None if one of them is not known."""
         sizes = [file.promised_bytes for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    @property
+    def expected_bytes(self) -> int | None:
+        """The size to plan with: the exact one, else the approximate one; None if neither is known."""
+        return self.size_bytes if self.size_bytes is not None else self.approximate_size
 
 
 def load_record(project: Path, name: str) -> Record:

@@ -24,6 +24,7 @@ from backbeat.audio.logmel import LogMel
 from backbeat.audio.read import mono_blocks
 from backbeat.config import FeatureParams, load_params
 from backbeat.datasets.archives import read_member
+from backbeat.datasets.intended_use import require_use
 from backbeat.datasets.registry import load_record
 from backbeat.drums.classes import load_drums
 from backbeat.drums.egmd import find_archive, read_index
@@ -81,11 +82,13 @@ def preprocess(project: Path, *, workers: int | None = None, cluster: str | None
         cluster: address of a Dask scheduler to use instead; its workers must see the same disk.
 
     Raises:
-        BackbeatError: if parameters, record or archive are faulty, more members are damaged than
-            `preprocess.bad_members_allowed`, or the disk is too small. Nothing then changes in `data/processed/`.
+        BackbeatError: if parameters, record or archive are faulty, the license forbids the intended use, more members
+            are damaged than `preprocess.bad_members_allowed`, or the disk is too small. Nothing then changes in
+            `data/processed/`.
     """
     params = load_params(project)
     record = load_record(project, params.dataset)
+    require_use(record, params.intended_use)
     if record.layout != LAYOUT:
         step = f"set dataset in params.yaml to one of layout {LAYOUT}, or write a reader for the other"
         raise ConfigError(

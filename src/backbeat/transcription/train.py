@@ -23,6 +23,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from backbeat.config import FeatureParams, Params, TrainParams, load_params
+from backbeat.datasets.intended_use import require_use
 from backbeat.datasets.registry import load_record
 from backbeat.drums.classes import ClassMap, class_map, load_drums
 from backbeat.drums.shards import Shard
@@ -78,10 +79,10 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
         tensorboard: folder for TensorBoard logs, beside the curves for DVC.
 
     Raises:
-        BackbeatError: if parameters are faulty or shards are missing or damaged.
+        BackbeatError: if parameters are faulty, the license forbids the intended use, or shards are missing or damaged.
     """
     params = load_params(project)
-    load_record(project, params.dataset)
+    require_use(load_record(project, params.dataset), params.intended_use)
     shards = open_shards(project / "data" / "processed" / params.dataset)
     features = FeatureParams.model_validate(shards[0].attributes["features"])
     classes = class_map(load_drums(project), params.train.classes)
