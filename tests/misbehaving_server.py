@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -50,6 +50,8 @@ class Seen:
     path: str
     range: str | None
     if_range: str | None
+    method: str = "GET"
+    authorization: str | None = None
 
 
 class MisbehavingServer:
@@ -58,9 +60,14 @@ class MisbehavingServer:
     def __init__(self, body: bytes, address: str) -> None:
         self.body = body
         self.script: list[Answer] = []
+        self.pages: dict[str, Answer] = {}  # by path with query: what is always answered there
         self.seen: list[Seen] = []
         self.stalled = threading.Event()
         self.go_on = threading.Event()
+        # With pieces, a body takes its time: a millisecond for each of them.
+        self.piece_bytes: int | None = None
+        # What answers are drawn from when the script is used up.
+        self.lies: Callable[[], Answer] | None = None
         self._address = address
 
     def url(self, name: str = "file.zip") -> str:
@@ -70,7 +77,7 @@ class MisbehavingServer:
         return [seen.range for seen in self.seen]
 
     def next_answer(self) -> Answer:
-        answer = self.script.pop(0) if self.script else GOOD
+        answer = self.script.pop(0) if self.script else self.lies() if self.lies else GOOD
         if answer.body is not None and answer.status is None:
             self.body = answer.body
         return answer
@@ -108,8 +115,9 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server: MisbehavingServer = self.server.misbehaving
-        server.seen.append(Seen(self.path, self.headers["Range"], self.headers["If-Range"]))
-        answer = server.next_answer()
+        seen = self.headers["Range"], self.headers["If-Range"], self.command, self.headers["Authorization"]
+        server.seen.append(Seen(self.path, *seen))
+        answer = server.pages.get(self.path) or server.next_answer()
         if answer.status is not None:
             return self._send(answer, answer.status, {}, answer.body or b"")
         body, etag = server.body, etag_of(server.body)
@@ -117,11 +125,15 @@ class _RequestHandler(BaseHTTPRequestHandler):
         headers: dict[str, str | None] = {"ETag": etag, "Content-Type": "application/zip"}
         if self.headers["Range"] is None or changed or answer.ignore_range:
             return self._send(answer, 200, headers, body)
-        start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+        start, end = int(first), min(int(last or len(body) - 1), len(body) - 1)
         if start >= len(body):
             return self._send(answer, 416, headers | {"Content-Range": f"bytes */{len(body)}"}, b"")
-        headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-        return self._send(answer, 206, headers, body[start:])
+        headers["Content-Range"] = f"bytes {start}-{end}/{len(body)}"
+        return self._send(answer, 206, headers, body[start : end + 1])
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _send(self, answer: Answer, status: int, headers: dict[str, str | None], body: bytes) -> None:
         headers = {"Content-Length": str(len(body))} | headers | answer.headers
@@ -132,11 +144,17 @@ class _RequestHandler(BaseHTTPRequestHandler):
             if value is not None:
                 self.send_header(name, value)
         self.end_headers()
+        if self.command == "HEAD":
+            return
         if answer.flip_byte is not None:
             body = body[: answer.flip_byte] + bytes([body[answer.flip_byte] ^ 1]) + body[answer.flip_byte + 1 :]
         cuts = [cut for cut in (answer.drop_after, answer.stall_after) if cut is not None]
         self.close_connection = bool(cuts) or headers["Content-Length"] is None
-        self.wfile.write(body[: min([len(body), *cuts])])
+        body = body[: min([len(body), *cuts])]
+        piece_bytes = self.server.misbehaving.piece_bytes or len(body) or 1
+        for start in range(0, len(body), piece_bytes):
+            self.wfile.write(body[start : start + piece_bytes])
+            self.server.misbehaving.go_on.wait(0.001 if piece_bytes < len(body) else 0)
         if answer.stall_after is not None:
             self.server.misbehaving.stalled.set()
             self.server.misbehaving.go_on.wait()

@@ -1,15 +1,18 @@
-"""The map over work: processes on this machine, or a Dask cluster by its address.
+"""The map over work: processes on this machine, or a Dask cluster by its address; threads for what only waits.
 
-Both sides of it are Python's own `concurrent.futures.Executor`: `ProcessPoolExecutor` here, and there the executor
-that Dask's client offers. A task is a top-level function of one picklable argument. What it makes goes into the
+Both sides of the former are Python's own `concurrent.futures.Executor`: `ProcessPoolExecutor` here, and there the
+executor that Dask's client offers. A task is a top-level function of one picklable argument. What it makes goes into the
 staging store under a digest, so a task that runs twice (a lost worker, a second attempt) does no harm, and what is
 finished when a run dies is not done again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -66,6 +69,42 @@ def run_tasks(
         finally:
             for future in futures:
                 future.cancel()
+
+
+def run_threads(
+    function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], *, threads: int
+) -> Iterator[tuple[TaskT, ResultT | BackbeatError]]:
+    """Apply `function` to every task in threads, for work that waits: for a network, for a disk.
+
+    A task that fails does not keep the others from being done: its error is yielded in place of its result. Threads
+    end with the process, so that Ctrl-C does not wait for a server that is silent.
+
+    Args:
+        function: may be called by several threads at once.
+        tasks: the arguments, begun in this order.
+        threads: how many tasks run at the same time.
+    """
+    waiting: queue.SimpleQueue[TaskT] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[TaskT, ResultT | BaseException]] = queue.SimpleQueue()
+    for task in tasks:
+        waiting.put(task)
+
+    def work() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                task = waiting.get_nowait()
+                try:
+                    done.put((task, function(task)))
+                except BaseException as error:  # noqa: BLE001 - it is raised where the results are taken
+                    done.put((task, error))
+
+    for _ in range(min(threads, len(tasks))):
+        threading.Thread(target=work, daemon=True).start()
+    for _ in tasks:
+        task, result = done.get()
+        if isinstance(result, BaseException) and not isinstance(result, BackbeatError):
+            raise result
+        yield task, result
 
 
 def _processes(workers: int) -> AbstractContextManager[Executor]:

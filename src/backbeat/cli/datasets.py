@@ -1,100 +1,126 @@
-"""`backbeat datasets`: look at the registry, fetch what it names, and prove what is here."""
+"""`backbeat datasets`: look at the registry, and prove what is here; the other commands have modules of their own."""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Table
 
+from backbeat.cli import dataset_care, dataset_content, dataset_downloads, dataset_licenses
+from backbeat.cli.printing import AsJson, bytes_text, print_json, print_table
 from backbeat.config import find_project
-from backbeat.datasets import download as downloads
-from backbeat.datasets import status
-from backbeat.datasets.registry import Record, load_record, load_registry
+from backbeat.datasets.registry import Record
 
-app = typer.Typer(no_args_is_help=True, help="Datasets: list, fetch and verify them.")
+app = typer.Typer(no_args_is_help=True, help="Datasets: list, plan, fetch, verify and describe them.")
 
-Names = Annotated[list[str], typer.Argument(help="Names of datasets, as `backbeat datasets list` shows them.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+Name = Annotated[str, typer.Argument(help="The name of a dataset.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Names of datasets, as `backbeat datasets list` shows them.")]
 
 
 @app.command("list")
 def list_datasets(as_json: AsJson = False) -> None:
     """List every dataset of the registry, and how much of it is here."""
+    from backbeat.datasets.registry import load_registry
+    from backbeat.datasets.status import status
+
     project = find_project()
-    rows = [(record, status.presence(project, record)) for record in load_registry(project).values()]
+    registry = load_registry(project)
+    rows = [(registry[line.dataset], line) for line in status(project)]
     if as_json:
-        typer.echo(json.dumps([_summary(record, presence) for record, presence in rows], indent=2))
+        print_json([{**_summary(record), "state": line.state, "here_bytes": line.here_bytes} for record, line in rows])
         return
-    table = Table("name", "title", "size", "license", "phase", "state")
-    for record, presence in rows:
-        size = "unknown" if record.size_bytes is None else decimal(record.size_bytes)
-        table.add_row(record.name, record.title, size, record.license.id, record.phase, str(presence))
-    Console().print(table)
+    print_table(
+        ("name", "title", "size", "license", "phase", "state"),
+        [
+            (record.name, record.title, _size(record), record.license.id, _selected_by(record), line.text)
+            for record, line in rows
+        ],
+        right=("size",),
+    )
 
 
 @app.command("show")
-def show_dataset(name: Annotated[str, typer.Argument(help="The name of a dataset.")], as_json: AsJson = False) -> None:
+def show_dataset(name: Name, as_json: AsJson = False) -> None:
     """Show the record of one dataset, and how much of it is here."""
+    from backbeat.datasets.registry import load_record
+    from backbeat.datasets.status import status
+
     project = find_project()
     record = load_record(project, name)
-    presence = status.presence(project, record)
-    values = {**record.model_dump(mode="json", exclude_none=not as_json), "state": presence.state}
+    (line,) = status(project, name)
+    values: dict[str, Any] = record.model_dump(mode="json", exclude_none=not as_json)
     if as_json:
-        typer.echo(json.dumps(values | {"here_bytes": presence.here_bytes}, indent=2))
+        print_json({**values, "state": line.state, "here_bytes": line.here_bytes})
     else:
         typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100), nl=False)
+        typer.echo(f"state: {line.text}")
 
 
-@app.command("download")
-def download_datasets(
-    names: Names,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash what is here already, too.")] = False,
-) -> None:
-    """Fetch datasets, prove them, and link them into data/raw; what is here already is not fetched again."""
-    project = find_project()
-    for name in names:
-        downloads.download(project, name, verify=verify)
+@app.command("status")
+def show_status(names: Names = None, as_json: AsJson = False) -> None:
+    """Show for each dataset whether it is absent, partial, present, verified, stale or corrupt, and where it is."""
+    from backbeat.datasets.status import status
+
+    found = status(find_project(), *(names or ()))
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("dataset", "size", "priority", "license", "state"),
+        [(line.dataset, bytes_text(line.size_bytes), line.priority, line.license, line.text) for line in found],
+        right=("size", "priority"),
+    )
+    here_bytes = sum(line.here_bytes for line in found)
+    for where in sorted({str(line.where) for line in found if line.where is not None}):
+        typer.echo(f"{bytes_text(here_bytes)} in {where}")
 
 
 @app.command("verify")
-def verify_datasets(names: Names) -> None:
+def verify_datasets(
+    names: Names = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Compare sizes and times only; hash nothing.")] = False,
+    jobs: Annotated[int | None, typer.Option(help="Files at the same time. Default: one per processor.", min=1)] = None,
+    as_json: AsJson = False,
+) -> None:
     """Hash the files that are here and compare with the records; exits with 1 if one is corrupt."""
+    from backbeat.datasets.status import status
+    from backbeat.datasets.verify import verify
+
     project = find_project()
-    corrupt: list[str] = []
-    for name in names:
-        for verdict in status.verify(project, name):
-            typer.echo(f"{name}/{verdict.path}: {_sentence(verdict)}")
-            if verdict.state == "corrupt" and name not in corrupt:
-                corrupt.append(name)
+    here = [line.dataset for line in status(project) if line.here_bytes]
+    verdicts = verify(project, *(names or here), quick=quick, jobs=jobs)
+    if as_json:
+        print_json(verdicts)
+    else:
+        for verdict in verdicts:
+            typer.echo(f"{verdict.dataset}/{verdict.path}: {verdict.text}")
+    corrupt = dict.fromkeys(verdict.dataset for verdict in verdicts if verdict.state == "corrupt")
     if corrupt:
         typer.echo(f"next: backbeat datasets download --verify {' '.join(corrupt)}", err=True)
         raise typer.Exit(1)
 
 
-def _sentence(verdict: status.Verdict) -> str:
-    match verdict.state:
-        case "corrupt":
-            return f"corrupt: expected {verdict.expected}, got {verdict.got}"
-        case "unverified":
-            return f"unverified: the record has no hash; this is {verdict.got}"
-        case "absent":
-            return "absent"
-        case "ok":
-            return "ok"
+for module in (dataset_downloads, dataset_care, dataset_content, dataset_licenses):
+    module.register(app)
 
 
-def _summary(record: Record, presence: status.Presence) -> dict[str, object]:
+def _summary(record: Record) -> dict[str, object]:
     return {
         "name": record.name,
         "title": record.title,
-        "size_bytes": record.size_bytes,
+        "size_bytes": record.expected_bytes,
         "license": record.license.id,
         "phase": record.phase,
-        "state": presence.state,
-        "here_bytes": presence.here_bytes,
+        "collections": record.collections,
+        "excluded": record.excluded,
     }
+
+
+def _size(record: Record) -> str:
+    about = "~" if record.size_bytes is None and record.approximate_size is not None else ""
+    return about + bytes_text(record.expected_bytes)
+
+
+def _selected_by(record: Record) -> str:
+    return ", ".join([*([record.phase] if record.phase else []), *record.collections])

@@ -21,15 +21,17 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; the columns named in `right` are aligned to the right."""
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = (), err: bool = False
+) -> None:
+    """Print a table; the columns named in `right` are aligned to the right. `err` sends it to standard error."""
     table = Table(*headers)
     for column in table.columns:
         if column.header in right:
             column.justify = "right"
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, stderr=err).print(table)
 
 
 def bytes_text(size_bytes: int | None) -> str:

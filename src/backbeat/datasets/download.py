@@ -14,53 +14,100 @@ The rules:
 - Room for the whole file is asked for before its first byte.
 - Of two processes that want the same file, one fetches and the other waits, then finds it there.
 - `data/raw/<name>` changes as a whole, after all of its files are there.
+- Files are fetched side by side, a few from each host, and independently of each other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from backbeat.datasets.bandwidth import note_bandwidth
+from backbeat.datasets.checks import note_check
 from backbeat.datasets.hashing import hash_file
+from backbeat.datasets.partial import part_path
 from backbeat.datasets.patience import Patience
-from backbeat.datasets.registry import Record, RecordFile, load_record
+from backbeat.datasets.registry import UNVERIFIED, Record, RecordFile, load_record, url_scheme
 from backbeat.datasets.sources import Wanted, fetch
-from backbeat.errors import DownloadError
+from backbeat.errors import BackbeatError, ConfigError, DownloadError
+from backbeat.executor import run_threads
 from backbeat.provenance import digest_of
-from backbeat.storage.staging import Staging, disk_errors, link_folder, open_staging
+from backbeat.storage.staging import Staging, disk_errors, link_folder, open_staging, require_space
 
 KIND = "raw"
 RAW_FOLDER = "data/raw"
 
+# Files at the same time, from all hosts together.
+DEFAULT_JOBS = 6
+
+# Addresses of bytes that do not come over a network. What they take on the disk is asked when it is known: a copy
+# of one's own is linked where it can be.
+OWN_SCHEMES = frozenset({"file", "generate", "manual"})
+
 _log = logging.getLogger(__name__)
 
 
-def download(project: Path, name: str, *, verify: bool = False, patience: Patience | None = None) -> None:
-    """Make `data/raw/<name>` hold a link for each file of the dataset, fetching what is not here yet.
+def download(
+    project: Path, *names: str, jobs: int = DEFAULT_JOBS, verify: bool = False, patience: Patience | None = None
+) -> None:
+    """Make `data/raw/<name>` hold a link for each file of each dataset, fetching what is not here yet.
+
+    A file that cannot be had does not keep the others from being fetched, nor a dataset that is complete from being
+    linked.
 
     Args:
         project: the root of the repository.
-        name: the name of the record.
+        names: the names of the records.
+        jobs: how many files are fetched at the same time; no host is asked for more than a few of them.
         verify: whether to hash files that are here already, too.
         patience: how long to try.
 
     Raises:
-        ConfigError: if there is no such record or it is not valid.
+        ConfigError: if there is no such record, it is not valid, or its dataset is excluded.
         DownloadError: if a file cannot be had from any of its addresses, or is not what the record promises.
-        StorageError: if the disk is or would be full.
+        StorageError: if the disk is or would be full; nothing is fetched if that is known before.
     """
-    record = load_record(project, name)
+    records = [load_record(project, name) for name in names]
+    for record in records:
+        refuse_excluded(record)
     staging = open_staging(project)
-    links = {
-        file.path: stage_file(project, staging, record, file, verify=verify, patience=patience or Patience())
-        for file in record.files
-    }
-    with disk_errors(project), _alone(staging.root / KIND / name, f"data/raw/{name}"):
-        link_folder(project / RAW_FOLDER / name, links)
+    wanted = [(record, file) for record in records for file in record.files]
+    missing_bytes = _missing_bytes(staging, wanted)
+    if missing_bytes:
+        require_space(staging.root, missing_bytes, "all that is missing")
+    started_s = time.monotonic()
+
+    def stage(task: tuple[Record, RecordFile]) -> Path:
+        return stage_file(project, staging, *task, verify=verify, patience=patience or Patience())
+
+    staged: dict[tuple[str, str], Path] = {}
+    failures: list[BackbeatError] = []
+    for (record, file), result in run_threads(stage, wanted, threads=jobs):
+        if isinstance(result, BackbeatError):
+            failures.append(result)
+        else:
+            staged[record.name, file.path] = result
+    for record in records:
+        if all((record.name, file.path) in staged for file in record.files):
+            _link(project, staging, record, {file.path: staged[record.name, file.path] for file in record.files})
+    _raise_all(failures, len(wanted))
+    note_bandwidth(staging, missing_bytes, time.monotonic() - started_s)
+
+
+def refuse_excluded(record: Record) -> None:
+    """Raise a ConfigError for a dataset that is in the registry only to say why it is not used."""
+    if record.excluded is not None:
+        raise ConfigError(
+            f"{record.name} is excluded: {record.excluded}",
+            expected="a dataset that may be fetched",
+            got=f"license {record.license.id}",
+            next_step="choose another one: backbeat datasets list",
+        )
 
 
 def stage_file(
@@ -76,10 +123,12 @@ def stage_file(
     wanted = Wanted(record.name, file, final, project, patience)
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(final, wanted.label):
+        with alone(final, wanted.label):
             if not _is_here(wanted, verify):
                 _remove_leftovers(final)
                 _fetch_from_first(wanted)
+                if file.promise is not None:
+                    note_check(final, file.hash, good=True)
     return final
 
 
@@ -88,7 +137,12 @@ def staged_path(staging: Staging, file: RecordFile) -> Path:
 
     The hash in a record with `members` is that of the whole archive, which is something else.
     """
-    digest = file.promise[1] if file.promise is not None else digest_of(file.model_dump(mode="json", exclude={"path"}))
+    if file.promise is not None:
+        digest = file.promise[1]
+    elif file.members is not None and file.hash != UNVERIFIED:
+        digest = digest_of({"archive": file.hash, "members": file.members.narrowings})
+    else:
+        digest = digest_of(file.model_dump(mode="json", exclude={"path"}, exclude_none=True))
     return staging.entry(KIND, digest, Path(file.path).suffix)
 
 
@@ -103,11 +157,39 @@ def _is_here(wanted: Wanted, verify: bool) -> bool:
     elif verify and file.promise is not None:
         digest = hash_file(final, file.promise[0], f"{wanted.label}: checking")
         fault = None if digest == file.promise[1] else f"{file.promise[0]}:{digest}, not {file.hash}"
+        note_check(final, f"{file.promise[0]}:{digest}", good=fault is None)
     if fault is None:
         return True
     _log.warning("%s: what is in the staging store is damaged (%s); fetching it again", wanted.label, fault)
     final.unlink()
     return False
+
+
+def _missing_bytes(staging: Staging, wanted: list[tuple[Record, RecordFile]]) -> int:
+    """Return what has to come over the network, as far as sizes are known."""
+    missing_bytes = 0
+    for _, file in wanted:
+        final, part = staged_path(staging, file), part_path(staged_path(staging, file))
+        if file.promised_bytes is not None and not final.is_file() and url_scheme(file.urls[0]) not in OWN_SCHEMES:
+            missing_bytes += file.promised_bytes - (part.stat().st_size if part.is_file() else 0)
+    return missing_bytes
+
+
+def _link(project: Path, staging: Staging, record: Record, links: dict[str, Path]) -> None:
+    with disk_errors(project), alone(staging.root / KIND / record.name, f"data/raw/{record.name}"):
+        link_folder(project / RAW_FOLDER / record.name, links)
+
+
+def _raise_all(failures: list[BackbeatError], wanted: int) -> None:
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise DownloadError(
+            f"{len(failures)} of {wanted} files are not here",
+            expected="all of them",
+            got="\n".join(f"- {failure.what}: {failure.got}" for failure in failures),
+            next_step="type the same again: what has arrived is kept, and goes on where it was",
+        )
 
 
 def _fetch_from_first(wanted: Wanted) -> None:
@@ -136,7 +218,8 @@ def _remove_leftovers(final: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(final: Path, label: str) -> Iterator[None]:
+def alone(final: Path, label: str) -> Iterator[None]:
+    """Hold the lock on one entry of the staging store, after waiting for the process that has it."""
     final.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(final.with_name(f"{final.name}.lock.part"))
     try:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import queue
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -14,6 +18,9 @@ from backbeat.progress import progress
 # What a file is hashed with while it arrives when its record has no hash: the result can be put into the record.
 DEFAULT_ALGORITHM = "sha256"
 CHUNK_BYTES = 2**20
+
+# How many chunks may wait to be hashed: enough to bridge a pause of either side, and no more memory than that.
+WAITING_CHUNKS = 16
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +43,28 @@ def algorithm_of(file: RecordFile) -> str:
 def new_hasher(algorithm: str) -> Hasher:
     """Return a running hash; md5 and sha1 are here because publishers use them, not against attackers."""
     return hashlib.new(algorithm, usedforsecurity=False)
+
+
+@contextlib.contextmanager
+def in_background(hasher: Hasher) -> Iterator[queue.Queue[bytes]]:
+    """Yield a queue of chunks that a thread takes into `hasher`; on leaving, all of them have been taken in.
+
+    Hashing is what a fast download waits for, and it lets go of the interpreter: beside the receiving thread it
+    costs nothing where there is a second processor.
+    """
+    chunks: queue.Queue[bytes] = queue.Queue(WAITING_CHUNKS)
+
+    def take() -> None:
+        while chunk := chunks.get():
+            hasher.update(chunk)
+
+    thread = threading.Thread(target=take, name="hashing", daemon=True)
+    thread.start()
+    try:
+        yield chunks
+    finally:
+        chunks.put(b"")
+        thread.join()
 
 
 def hash_into(hasher: Hasher, path: Path, label: str, *, copy_to: BinaryIO | None = None) -> None:

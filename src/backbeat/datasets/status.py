@@ -1,15 +1,16 @@
-"""What is here of a dataset, and whether it is still what its record promises."""
+"""How much of each dataset is here, what is known about it, and where it is. Nothing is hashed for that."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from backbeat.datasets.download import staged_path
-from backbeat.datasets.hashing import algorithm_of, hash_file
+from backbeat.datasets.checks import last_check
+from backbeat.datasets.download import RAW_FOLDER, staged_path
 from backbeat.datasets.partial import part_path
-from backbeat.datasets.registry import Record, RecordFile, load_record
+from backbeat.datasets.registry import Record, load_record, load_registry
 from backbeat.storage.staging import Staging, open_staging
 
 
@@ -34,20 +35,51 @@ class Presence:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What hashing one file of a dataset has shown.
+class Status:
+    """One line of the table.
 
     Args:
-        path: the file, as its record calls it.
-        state: `unverified` if there is no hash to compare with.
-        expected: the hash, or the size if that is already wrong, by the record.
-        got: the same of what is in the staging store; None if it is not there.
+        dataset: the name of the record.
+        size_bytes: of all files, the approximate one where no exact one is known; None if neither is.
+        priority: 5 is first.
+        license: its identifier.
+        state: `excluded`; `absent`, `partial` or `present`; `verified` if every file was hashed and nothing has touched
+            it since; `stale` if what is linked in data/raw is not what the record wants now; `corrupt` if a file has
+            the wrong size or had the wrong hash.
+        here_bytes: what is here, complete or not.
+        percent: how much of it that is, where the state is `partial` and the size is known.
+        verified_on: the day of the oldest of those checks.
+        where: the folder of the staging store that the bytes are in.
     """
 
-    path: str
-    state: Literal["ok", "corrupt", "unverified", "absent"]
-    expected: str
-    got: str | None
+    dataset: str
+    size_bytes: int | None
+    priority: int
+    license: str
+    state: Literal["excluded", "absent", "partial", "present", "verified", "stale", "corrupt"]
+    here_bytes: int
+    percent: int | None
+    verified_on: str | None
+    where: Path | None
+
+    @property
+    def text(self) -> str:
+        """The state in words: `partial 43 %`, `verified on 2026-01-31`."""
+        if self.state == "partial" and self.percent is not None:
+            return f"partial {self.percent} %"
+        return f"verified on {self.verified_on}" if self.state == "verified" else self.state
+
+
+def status(project: Path, *names: str) -> list[Status]:
+    """Return a line for each of these datasets, or for the whole registry, sorted by name.
+
+    Raises:
+        ConfigError: if there is no such record or it is not valid.
+        StorageError: if `project` has no staging store.
+    """
+    staging = open_staging(project)
+    records = [load_record(project, name) for name in sorted(names)] or list(load_registry(project).values())
+    return [_status(project, staging, record) for record in records]
 
 
 def presence(project: Path, record: Record) -> Presence:
@@ -62,29 +94,50 @@ def presence(project: Path, record: Record) -> Presence:
     here = [final if there else part_path(final) for final, there in zip(finals, complete, strict=True)]
     here_bytes = sum(path.stat().st_size for path in here if path.is_file())
     state: Literal["absent", "partial", "present"] = "partial" if here_bytes else "absent"
-    return Presence("present" if all(complete) else state, here_bytes, record.size_bytes)
+    return Presence("present" if all(complete) else state, here_bytes, record.expected_bytes)
 
 
-def verify(project: Path, name: str) -> list[Verdict]:
-    """Hash every file of a dataset that is in the staging store; the order is that of the record.
+def _status(project: Path, staging: Staging, record: Record) -> Status:
+    here = presence(project, record)
+    state, verified_on = _state(project, staging, record, here)
+    size_bytes = record.expected_bytes
+    return Status(
+        record.name,
+        here.here_bytes if size_bytes is None and here.state == "present" else size_bytes,
+        record.priority,
+        record.license.id,
+        state,
+        here.here_bytes,
+        min(99, 100 * here.here_bytes // size_bytes) if here.state == "partial" and size_bytes else None,
+        verified_on,
+        staging.root / "raw" if here.here_bytes else None,
+    )
 
-    Raises:
-        ConfigError: if there is no such record or it is not valid.
-    """
-    record = load_record(project, name)
-    staging = open_staging(project)
-    return [_verdict(staging, name, file) for file in record.files]
+
+_State = Literal["excluded", "absent", "partial", "present", "verified", "stale", "corrupt"]
 
 
-def _verdict(staging: Staging, name: str, file: RecordFile) -> Verdict:
-    final = staged_path(staging, file)
-    if not final.is_file():
-        return Verdict(file.path, "absent", file.hash, None)
-    size_bytes = final.stat().st_size
-    if size_bytes != (file.promised_bytes or size_bytes):
-        return Verdict(file.path, "corrupt", f"{file.promised_bytes:,} bytes", f"{size_bytes:,} bytes")
-    algorithm = algorithm_of(file)
-    found = f"{algorithm}:{hash_file(final, algorithm, f'{name}/{file.path}: checking')}"
-    if file.promise is None:
-        return Verdict(file.path, "unverified", file.hash, found)
-    return Verdict(file.path, "ok" if found == file.hash else "corrupt", file.hash, found)
+def _state(project: Path, staging: Staging, record: Record, here: Presence) -> tuple[_State, str | None]:
+    if record.excluded is not None:
+        return "excluded", None
+    finals = [staged_path(staging, file) for file in record.files]
+    checks = [last_check(final) for final in finals]
+    sizes_wrong = any(
+        final.is_file() and file.promised_bytes not in {None, final.stat().st_size}
+        for final, file in zip(finals, record.files, strict=True)
+    )
+    if sizes_wrong or any(check is not None and not check.good for check in checks):
+        return "corrupt", None
+    if _links_elsewhere(project, record, finals):
+        return "stale", None
+    if here.state == "present" and all(check is not None for check in checks):
+        return "verified", min(check.on for check in checks if check is not None)
+    return here.state, None
+
+
+def _links_elsewhere(project: Path, record: Record, finals: list[Path]) -> bool:
+    links = [project / RAW_FOLDER / record.name / file.path for file in record.files]
+    return any(
+        link.is_symlink() and os.path.realpath(link) != os.path.realpath(final)
+        for link, final in zip(links, finals, strict=True)
+    )

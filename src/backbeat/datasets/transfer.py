@@ -2,41 +2,61 @@
 
 The rules, after RFC 9110 (13.1.5, 14.4, 15.3.7, 15.5.17):
 
-- Bytes are resumed only if the server gave a strong `ETag` for them. The request then carries `Range` and
-  `If-Range`, so that a server whose file has changed sends the whole new one. No `ETag`, or a weak one: start over.
-- A 206 must start where it was asked to, have the same total, and carry the same `ETag`; if not, what is here is
+- Bytes are resumed only if the server gave something that `If-Range` may carry for them: a strong `ETag`, or an old
+  enough `Last-Modified`. The request then carries `Range` and `If-Range`, so that a server whose file has changed
+  sends the whole new one. Without, or with a weak `ETag`: start over.
+- A 206 must start where it was asked to, have the same total, and be of the same version; if not, what is here is
   dropped and the file is asked for from its first byte.
 - A 200 is the whole file, whatever was asked for: start over with its bytes.
 - A 416 whose total is what is here means that nothing is missing; any other 416 means to start over.
 - A body may be of any length until it ends, but it must end at the promised or announced size. If neither the
   record nor the server says when the file is complete, it is refused: a cut would look like an end.
-- A page of HTML where data was expected is never written.
+- A page of HTML where data was expected is never written. The one that asks whether an unscanned file is really
+  wanted is answered.
 - Refused (408, 425, 429, 5xx), broken and silent connections are tried again with doubling waits, or after the wait
   that the server asks for, up to a limit; each new byte sets the count of failures back. Other answers are final.
+- Every attempt asks for the address in the record, and so gets a fresh one where that leads to a signed address
+  that expires.
 """
 
 from __future__ import annotations
 
-import email.utils
 import logging
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from itertools import chain
 from urllib.parse import urlsplit
 
-import httpx
+import requests
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import HTTPError as BodyError
 
-from backbeat.datasets.partial import Origin, Partial
+from backbeat.datasets.addresses import Address, resolve
+from backbeat.datasets.hubs import explain_html, explain_status, follow_form
+from backbeat.datasets.partial import Partial
 from backbeat.datasets.patience import Patience
 from backbeat.datasets.registry import RecordFile
+from backbeat.datasets.web import (
+    TRANSIENT_STATUSES,
+    content_length,
+    host_slot,
+    new_session,
+    retry_after_s,
+    shown,
+    strong_validator,
+    timeouts_s,
+)
 from backbeat.errors import DownloadError
 from backbeat.progress import progress
 from backbeat.storage.staging import disk_errors, require_space
 
-TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 HTML_TYPES = ("text/html", "application/xhtml")
+
+# The most that is read at a time, if as much has arrived; and of a page that came instead of data.
+CHUNK_BYTES = 2**20
+PAGE_BYTES = 2**18
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +75,7 @@ class Transfer:
     Args:
         dataset: the name of the record, for messages.
         file: what is wanted.
-        url: where it is fetched from.
+        url: where it is fetched from, as the record says it.
         part: where its bytes go.
         patience: how long to try.
     """
@@ -77,18 +97,20 @@ class Transfer:
             if self.part.size_bytes == self.file.promised_bytes:
                 return
             self._require_space(self.file.promised_bytes)
-        if self._known_etag() is not None:
+        if self._known_version() is not None:
             self.part.hash_existing()
-        timeout = httpx.Timeout(self.patience.idle_timeout_s, connect=self.patience.connect_timeout_s)
-        with httpx.Client(timeout=timeout, follow_redirects=True) as client:
-            self._persist(client)
+        with new_session() as session:
+            self._persist(session)
 
-    def _persist(self, client: httpx.Client) -> None:
+    def _persist(self, session: requests.Session) -> None:
         failures = 0
         most_bytes = self.part.size_bytes
         while True:
             try:
-                return self._attempt(client)
+                onward = self._attempt(session, resolve(self.url))
+                if onward is not None and self._attempt(session, onward) is not None:
+                    raise self._failure("one form after the other instead of the file")
+                return
             except _TryAgain as failure:
                 failures = 1 if self.part.size_bytes > most_bytes else failures + 1
                 most_bytes = max(most_bytes, self.part.size_bytes)
@@ -98,52 +120,59 @@ class Transfer:
                 _log.warning("%s: %s: %s; next try in %.0f s", self.dataset, shown(self.url), failure, wait_s)
                 time.sleep(wait_s)
 
-    def _attempt(self, client: httpx.Client) -> None:
-        etag = self._known_etag()
-        headers = {"Accept-Encoding": "identity"}
-        if etag is not None:
-            headers |= {"Range": f"bytes={self.part.size_bytes}-", "If-Range": etag}
-        try:
-            with client.stream("GET", self.url, headers=headers) as response:
-                self._take(response, etag)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            reason = f"{urlsplit(self.url).netloc.rpartition('@')[2]} cannot be reached: {error or 'no answer'}"
+    def _attempt(self, session: requests.Session, address: Address) -> Address | None:
+        """Ask once; returns None when all bytes are here, or where the server wants the question to go instead."""
+        version = self._known_version()
+        headers = dict(address.headers)
+        if version is not None:
+            headers |= {"Range": f"bytes={self.part.size_bytes}-", "If-Range": version}
+        with host_slot(address.url):
+            try:
+                response = session.get(address.url, headers=headers, stream=True, timeout=timeouts_s(self.patience))
+            except requests.RequestException as error:
+                raise self._unanswered(error, address.url) from error
+            with response:
+                return self._take(response, version)
+
+    def _unanswered(self, error: requests.RequestException, url: str) -> Exception:
+        cause = error.args[0] if error.args else None
+        reason = cause.reason if isinstance(cause, MaxRetryError) else cause
+        if isinstance(reason, NewConnectionError | ConnectTimeoutError):
             # A host that has sent something does exist: it is the network that is down, which takes longer to mend.
             tries = self.patience.tries if self.part.size_bytes else self.patience.unreachable_tries
-            raise _TryAgain(reason, tries=tries) from error
-        except httpx.TimeoutException as error:
-            reason = f"no byte for {self.patience.idle_timeout_s:g} s"
-            raise _TryAgain(reason, tries=self.patience.tries) from error
-        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
-            raise _TryAgain(f"the connection broke: {error}", tries=self.patience.tries) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._failure(str(error)) from error
+            return _TryAgain(f"{urlsplit(url).netloc} cannot be reached: {reason}", tries=tries)
+        if isinstance(error, requests.Timeout):
+            return _TryAgain(f"no byte for {self.patience.idle_timeout_s:g} s", tries=self.patience.tries)
+        if isinstance(error, requests.ConnectionError):
+            return _TryAgain(f"the connection broke: {error}", tries=self.patience.tries)
+        return self._failure(str(error))
 
-    def _take(self, response: httpx.Response, etag: str | None) -> None:
-        if response.status_code == 206 and etag is not None:
-            self._check_range(response, etag)
-            self._receive(response, response.iter_raw())
-        elif response.status_code == 416 and etag is not None:
+    def _take(self, response: requests.Response, version: str | None) -> Address | None:
+        if response.status_code == 206 and version is not None:
+            self._check_range(response, version)
+            self._receive(response, self._body(response))
+        elif response.status_code == 416 and version is not None:
             self._check_complete(response)
         elif response.status_code == 200:
-            self._start_over(response)
-        elif response.status_code in TRANSIENT_STATUSES:
-            reason = f"HTTP {response.status_code} {response.reason_phrase}"
-            raise _TryAgain(reason, tries=self.patience.tries, wait_s=retry_after_s(response))
+            return self._start_over(response)
         else:
-            raise self._failure(f"HTTP {response.status_code} {response.reason_phrase}")
+            got = f"HTTP {response.status_code} {response.reason}"
+            if response.status_code in TRANSIENT_STATUSES:
+                raise _TryAgain(got, tries=self.patience.tries, wait_s=retry_after_s(response))
+            raise self._failure(got, explain_status(self.url, response.status_code, response.headers))
+        return None
 
-    def _check_range(self, response: httpx.Response, etag: str) -> None:
+    def _check_range(self, response: requests.Response, version: str) -> None:
         given = response.headers.get("Content-Range", "nothing")
         found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", given)
         have, size = self.part.size_bytes, self.file.promised_bytes
         fits = found is not None and int(found[1]) == have and int(found[2]) == int(found[3]) - 1
         if not fits or (size is not None and found is not None and int(found[3]) != size):
             self._distrust(f"asked for bytes {have}- of {size or 'all'}, got Content-Range {given}")
-        if response.headers.get("ETag") != etag:
-            self._distrust("the file has another ETag now")
+        if version not in {response.headers.get("ETag"), response.headers.get("Last-Modified")}:
+            self._distrust("the server has another version of the file now")
 
-    def _check_complete(self, response: httpx.Response) -> None:
+    def _check_complete(self, response: requests.Response) -> None:
         total = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
         if (
             total is None
@@ -156,48 +185,57 @@ class Transfer:
         self.part.remove()
         raise _TryAgain(f"{reason}; starting over", tries=self.patience.tries)
 
-    def _start_over(self, response: httpx.Response) -> None:
-        length = _content_length(response)
-        body = response.iter_raw()
+    def _start_over(self, response: requests.Response) -> Address | None:
+        length = content_length(response)
+        body = self._body(response)
         first = next(body, b"")
         if self._is_html(response, first):
-            got = f"{response.headers.get('Content-Type', 'an unnamed type')}, a page of HTML of {_amount(length)}"
-            raise self._failure(got, next_step=f"look at {shown(self.url)} in a browser: is it a login, a notice?")
+            return self._answered(response, first, body)
         if self.file.promised_bytes is not None and length not in {None, self.file.promised_bytes}:
             raise self._failure(
                 _amount(length),
-                next_step="the publisher has changed the file; compare with their page and correct the record",
+                "the publisher has changed the file; compare with their page and correct the record",
             )
         if self.file.promised_bytes is None and length is not None:
             self._require_space(length)
         self._require_an_end(response, length)
-        etag = response.headers.get("ETag", "")
-        strong = len(etag) > 2 and etag.startswith('"')
         with disk_errors(self.part.path):
-            self.part.restart(Origin(self.url, etag) if strong else None)
-        self._receive(response, body, first)
+            self.part.restart(self.url, strong_validator(response))
+        self._receive(response, chain([first] if first else [], body))
+        return None
 
-    def _is_html(self, response: httpx.Response, first: bytes) -> bool:
+    def _is_html(self, response: requests.Response, first: bytes) -> bool:
         if self.file.path.lower().endswith((".html", ".htm", ".xhtml")):
             return False
         opening = first.lstrip()[:9].lower()
         declared = response.headers.get("Content-Type", "").lower().startswith(HTML_TYPES)
         return declared or opening == b"<!doctype" or opening.startswith(b"<html")
 
-    def _require_an_end(self, response: httpx.Response, length: int | None) -> None:
+    def _answered(self, response: requests.Response, first: bytes, body: Iterator[bytes]) -> Address:
+        page = first
+        while len(page) < PAGE_BYTES and (more := next(body, b"")):
+            page += more
+        if onward := follow_form(self.url, page):
+            return Address(onward)
+        kind = response.headers.get("Content-Type", "an unnamed type")
+        got = f"{kind}, a page of HTML of {_amount(content_length(response))}"
+        step = f"look at {shown(self.url)} in a browser: is it a login, a notice?"
+        raise self._failure(*(explain_html(self.url, page) or (got, step)))
+
+    def _require_an_end(self, response: requests.Response, length: int | None) -> None:
         chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
         if length is None and not chunked and self.file.promised_bytes is None and self.file.promise is None:
             raise self._failure(
                 "a body without Content-Length, for a file without size and hash: a cut could not be seen",
-                next_step=f"put size or hash into configs/datasets/{self.dataset}.yaml",
+                f"put size or hash into configs/datasets/{self.dataset}.yaml",
             )
 
-    def _receive(self, response: httpx.Response, body: Iterator[bytes], first: bytes = b"") -> None:
-        have, length = self.part.size_bytes, _content_length(response)
+    def _receive(self, response: requests.Response, body: Iterator[bytes]) -> None:
+        have, length = self.part.size_bytes, content_length(response)
         total = self.file.promised_bytes or (have + length if length is not None else None)
         label = f"{self.dataset}/{self.file.path}"
         with disk_errors(self.part.path), progress(label, total or 0, unit="bytes", done=have) as advance:
-            for chunk in _chained(first, body):
+            for chunk in body:
                 if total is not None and self.part.size_bytes + len(chunk) > total:
                     self.part.remove()
                     raise self._failure(f"more than {total:,} bytes")
@@ -207,9 +245,23 @@ class Transfer:
             reason = f"the body ended after {self.part.size_bytes:,} of {total:,} bytes"
             raise _TryAgain(reason, tries=self.patience.tries)
 
-    def _known_etag(self) -> str | None:
+    def _body(self, response: requests.Response) -> Iterator[bytes]:
+        """Yield the body as it arrives: what a kill loses is what has not been read yet, not a filled-up buffer."""
+        while True:
+            try:
+                chunk = response.raw.read1(CHUNK_BYTES, decode_content=False)
+            except ReadTimeoutError as error:
+                reason = f"no byte for {self.patience.idle_timeout_s:g} s"
+                raise _TryAgain(reason, tries=self.patience.tries) from error
+            except BodyError as error:
+                raise _TryAgain(f"the connection broke: {error}", tries=self.patience.tries) from error
+            if not chunk:
+                return
+            yield chunk
+
+    def _known_version(self) -> str | None:
         origin = self.part.origin()
-        return origin.etag if origin is not None and origin.url == self.url else None
+        return origin.validator if origin is not None and origin.url == self.url else None
 
     def _require_space(self, total_bytes: int) -> None:
         require_space(self.part.path.parent, total_bytes - self.part.size_bytes, f"{self.dataset}/{self.file.path}")
@@ -225,33 +277,5 @@ class Transfer:
         )
 
 
-def shown(url: str) -> str:
-    """Return an address for a message: without a query, which may be a key."""
-    return url.partition("?")[0]
-
-
-def retry_after_s(response: httpx.Response) -> float | None:
-    """Return how long the server asks to wait, given in seconds or as a date; None if it does not ask."""
-    asked = response.headers.get("Retry-After", "").strip()
-    if asked.isdecimal():
-        return float(asked)
-    try:
-        until = email.utils.parsedate_to_datetime(asked)
-    except ValueError:
-        return None
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _content_length(response: httpx.Response) -> int | None:
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
-
-
 def _amount(length: int | None) -> str:
     return "unknown size" if length is None else f"{length:,} bytes"
-
-
-def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from rest

@@ -63,8 +63,13 @@ def cache_dir(project: Path) -> Path:
 
 
 def open_staging(project: Path) -> Staging:
-    """Return the staging store of `project`, on the disk of its DVC cache."""
-    return Staging(cache_dir(project) / "staging")
+    """Return the staging store of `project`: in `BACKBEAT_DATA_DIR` if that is set, else on the disk of DVC's cache.
+
+    With `BACKBEAT_DATA_DIR` on another disk than the cache, DVC has to copy what it caches: it is meant for
+    containers that fetch and read, and have a volume for it.
+    """
+    elsewhere = os.environ.get("BACKBEAT_DATA_DIR")
+    return Staging((Path(elsewhere).absolute() if elsewhere else cache_dir(project)) / "staging")
 
 
 def publish(part: Path, final: Path) -> None:
@@ -115,7 +120,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}:
             raise
-        existing = _nearest_existing(path)
+        existing = nearest_existing(path)
         free_bytes = shutil.disk_usage(existing).free
         raise StorageError(
             f"cannot write {path}",
@@ -131,7 +136,7 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
     Raises:
         StorageError: if fewer than `needed_bytes` and a small reserve are free.
     """
-    existing = _nearest_existing(folder)
+    existing = nearest_existing(folder)
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes + SPARE_BYTES:
         raise StorageError(
@@ -166,5 +171,6 @@ def link_folder(folder: Path, links: Mapping[str, Path]) -> None:
             shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _nearest_existing(path: Path) -> Path:
+def nearest_existing(path: Path) -> Path:
+    """Return `path`, or the nearest folder above it that exists: what is asked about a disk before anything is there."""
     return next(parent for parent in [path, *path.absolute().parents] if parent.exists())

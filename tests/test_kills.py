@@ -1,0 +1,102 @@
+"""Downloads from a server that lies at random, killed at random: the right bytes in the end, and never wrong ones."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from backbeat.datasets.partial import BLOCK_BYTES, part_path
+from misbehaving_server import MisbehavingServer, misbehaving_server
+from one_dataset import BODY, files_under_final_names, new_project, record_of, staged
+from random_lies import download_once, random_answer
+
+RUNS = 200
+
+# Of each run: kills before the server comes to its senses, and repetitions until the bytes must be there.
+KILLS = 3
+REPEATS = 4
+
+processes = multiprocessing.get_context("forkserver")
+
+
+def test_killed_downloads_from_a_lying_server_end_in_the_right_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    # What every child needs is loaded once; the server that forks them finds it by this variable alone.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    processes.set_forkserver_preload(["random_lies"])
+    # A child would import the program that started it, which is pytest here, and take a second for that.
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+    kills = [one_run(tmp_path / f"run-{number}", random.Random(number)) for number in range(RUNS)]
+    # A run whose every download had ended before its kill would have shown nothing.
+    assert sum(kills) > RUNS / 2
+
+
+def one_run(folder: Path, dice: random.Random) -> int:
+    """Returns how many processes were killed before they had ended by themselves."""
+    folder.mkdir()
+    project = new_project(folder)
+    killed = 0
+    with misbehaving_server(BODY) as server, misbehaving_server(b"") as elsewhere:
+        elsewhere.body = b"<html>Quota exceeded</html>"
+        server.piece_bytes = 8_192
+        record_of(project, server.url())
+        server.lies = lambda: random_answer(dice, elsewhere.url("quota.html"))
+        for _ in range(KILLS):
+            asked = len(server.seen)
+            kept = bytes_to_keep(project)
+            killed += killed_after(project, dice.uniform(0.0, 0.08))
+            assert_nothing_wrong(project)
+            assert_asked_for_the_rest(server, asked, kept)
+        server.lies, server.body = None, BODY
+        for _ in range(REPEATS):
+            if run_child(project).exitcode == 0:
+                break
+        assert (project / "data/raw/lies/archive.zip").read_bytes() == BODY
+    return killed
+
+
+def bytes_to_keep(project: Path) -> int:
+    """Return how many bytes the next process may go on from: those of a known version of the file."""
+    part = part_path(staged(project))
+    origin = part.with_name(f"{staged(project).name}.origin.part")
+    if not part.is_file() or not origin.is_file():
+        return 0
+    assert json.loads(origin.read_text())["validator"]
+    return part.stat().st_size
+
+
+def assert_nothing_wrong(project: Path) -> None:
+    assert [path.read_bytes() == BODY for path in files_under_final_names(project)] in ([], [True])
+
+
+def assert_asked_for_the_rest(server: MisbehavingServer, asked: int, kept: int) -> None:
+    """The first request after a kill asks for no more than a block of what was there."""
+    if kept and kept < len(BODY) and len(server.seen) > asked:
+        start = int((server.seen[asked].range or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        assert start >= max(1, kept - BLOCK_BYTES)
+
+
+def killed_after(project: Path, delay_s: float) -> bool:
+    child = processes.Process(target=download_once, args=(project,))
+    child.start()
+    child.join(delay_s)
+    alive = child.exitcode is None
+    child.kill()
+    child.join()
+    return alive
+
+
+def run_child(project: Path) -> multiprocessing.process.BaseProcess:
+    child = processes.Process(target=download_once, args=(project,))
+    child.start()
+    child.join()
+    return child
