@@ -126,7 +126,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
         if self.headers["Range"] is None or changed or answer.ignore_range:
             return self._send(answer, 200, headers, body)
         first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
-        start, end = int(first), min(int(last or len(body) - 1), len(body) - 1)
+        start = int(first or max(0, len(body) - int(last)))
+        end = min(int((first and last) or len(body) - 1), len(body) - 1)
         if start >= len(body):
             return self._send(answer, 416, headers | {"Content-Range": f"bytes */{len(body)}"}, b"")
         headers["Content-Range"] = f"bytes {start}-{end}/{len(body)}"
@@ -153,8 +154,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
         body = body[: min([len(body), *cuts])]
         piece_bytes = self.server.misbehaving.piece_bytes or len(body) or 1
         for start in range(0, len(body), piece_bytes):
+            self.server.misbehaving.go_on.wait(0.001 if start else 0)
             self.wfile.write(body[start : start + piece_bytes])
-            self.server.misbehaving.go_on.wait(0.001 if piece_bytes < len(body) else 0)
         if answer.stall_after is not None:
             self.server.misbehaving.stalled.set()
             self.server.misbehaving.go_on.wait()

@@ -3,14 +3,14 @@
 Each takes what is wanted and one address, and either gives the complete, proven file its final name or raises and
 leaves nothing under that name.
 
-- `http:`, `https:`: see `backbeat.datasets.transfer`.
+- `http:`, `https:`, `zenodo:`, `gdrive:`: see `backbeat.datasets.transfer`, `addresses` and `hubs`.
+- `hf:`: the same, unless the Hugging Face cache of this machine has the file: then it is taken like one of your own.
 - `file:`: a copy of your own. On the disk of the staging store it becomes a hard link, since copying an archive
   of 96 GB takes its time and its space a second time; then the two names share their bytes, so the file may be
   replaced or deleted but must not be edited in place (`backbeat datasets verify` would notice). On another disk it
   is copied.
 - `generate:`: made here, the same bytes every time.
-- `manual:`: a person has to fetch it; the error says from where and what to do then.
-- `hf:`, `gdrive:` and `zenodo:` can be written in a record but not be fetched yet.
+- `manual:`: a person has to fetch it; the error says from where, and how to hand it over then.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from backbeat.datasets.checks import note_check
 from backbeat.datasets.hashing import algorithm_of, hash_file, require_promised
 from backbeat.datasets.partial import Partial
 from backbeat.datasets.patience import Patience
@@ -65,22 +66,12 @@ def fetch(wanted: Wanted, url: str) -> None:
         StorageError: if the disk is or would be full.
     """
     scheme = url_scheme(url)
-    source = _SOURCES.get(scheme)
-    if source is None:
-        raise DownloadError(
-            f"{wanted.dataset}: {wanted.file.path} cannot be fetched from {url}",
-            expected=f"one of {', '.join(f'{known}:' for known in _SOURCES)}",
-            got=f"{scheme}:, which is not supported yet",
-            next_step="fetch it by hand and put file:///where/it/is first in the urls of the record",
-        )
-    if wanted.file.members is not None and scheme != "generate":
-        raise DownloadError(
-            f"{wanted.dataset}: members of {wanted.file.path} cannot be picked from {scheme}: yet",
-            expected="members only on generate: addresses",
-            got=url,
-            next_step=f"remove members from configs/datasets/{wanted.dataset}.yaml to get the whole file",
-        )
-    source(wanted, url)
+    if wanted.file.members is not None and scheme not in {"generate", "manual"}:
+        from backbeat.datasets.members import fetch_members
+
+        fetch_members(wanted, url)
+    else:
+        _SOURCES[scheme](wanted, url)
 
 
 def _from_web(wanted: Wanted, url: str) -> None:
@@ -98,6 +89,20 @@ def _from_web(wanted: Wanted, url: str) -> None:
         with disk_errors(wanted.final):
             publish(part.path, wanted.final)
         part.forget_origin()
+        note_check(wanted.final, f"{algorithm_of(wanted.file)}:{part.digest()}", good=True)
+
+
+def _from_hugging_face(wanted: Wanted, url: str) -> None:
+    from backbeat.datasets.hubs import cached_file
+
+    cached = cached_file(url)
+    if cached is not None:
+        try:
+            take_local(wanted, cached)
+            return
+        except DownloadError as error:
+            _log.warning("%s\nfetching it instead of taking it from the Hugging Face cache", error)
+    _from_web(wanted, url)
 
 
 def _from_file(wanted: Wanted, url: str) -> None:
@@ -110,6 +115,19 @@ def _from_file(wanted: Wanted, url: str) -> None:
             got="a folder" if source.is_dir() else "nothing",
             next_step=f"put it there, or correct urls in configs/datasets/{wanted.dataset}.yaml",
         )
+    take_local(wanted, source)
+
+
+def take_local(wanted: Wanted, source: Path) -> str:
+    """Give the bytes of a file on this machine the final name: linked on the same disk, else copied; proven first.
+
+    Returns:
+        Their hash, as a record writes it.
+
+    Raises:
+        DownloadError: if it is not what the record promises; nothing is under the final name then.
+        StorageError: if the disk is or would be full.
+    """
     algorithm = algorithm_of(wanted.file)
     with new_file(wanted.final) as part:
         if _hard_linked(source, part):
@@ -120,6 +138,8 @@ def _from_file(wanted: Wanted, url: str) -> None:
             with part.open("xb") as copy:
                 digest = hash_file(source, algorithm, f"{wanted.label}: copying", copy_to=copy)
         require_promised(wanted.file, wanted.dataset, part.stat().st_size, digest)
+    note_check(wanted.final, f"{algorithm}:{digest}", good=True)
+    return f"{algorithm}:{digest}"
 
 
 def _generated(wanted: Wanted, _url: str) -> None:
@@ -127,26 +147,40 @@ def _generated(wanted: Wanted, _url: str) -> None:
 
     picked: dict[str, Any] = {}
     if wanted.file.members is not None:
-        picked = {key: value for key, value in wanted.file.members if value is not None}
+        picked = wanted.file.members.narrowings
+        if others := sorted(picked.keys() - {"kits", "splits"}):
+            raise DownloadError(
+                f"{wanted.dataset}: members by {' and '.join(others)} cannot be made",
+                expected="members by kits or splits",
+                got=", ".join(picked),
+                next_step=f"correct members in configs/datasets/{wanted.dataset}.yaml",
+            )
+    algorithm = algorithm_of(wanted.file)
     with new_file(wanted.final) as part:
         write_archive(part, **picked)
-        digest = hash_file(part, algorithm_of(wanted.file), f"{wanted.label}: checking")
+        digest = hash_file(part, algorithm, f"{wanted.label}: checking")
         require_promised(wanted.file, wanted.dataset, part.stat().st_size, digest)
+    note_check(wanted.final, f"{algorithm}:{digest}", good=True)
 
 
 def _by_hand(wanted: Wanted, url: str) -> None:
     size = "of unknown size" if wanted.file.promised_bytes is None else f"of {wanted.file.promised_bytes:,} bytes"
+    name = Path(wanted.file.path).name
     raise DownloadError(
         f"{wanted.dataset}: {wanted.file.path} has to be fetched by a person",
         expected=f"a file {size}, {wanted.file.hash}",
-        got=f"an address that needs a login, a form or a browser: {url.removeprefix('manual://')}",
-        next_step=f"fetch it, then put file:///where/it/is first in urls in configs/datasets/{wanted.dataset}.yaml",
+        got="an address that needs a login, a form or a browser",
+        next_step=f"go to {unquote(url.removeprefix('manual://'))}, fetch {name} (the notes of `backbeat datasets show "
+        f"{wanted.dataset}` may say more), then: backbeat datasets adopt {wanted.dataset} path/to/{name}",
     )
 
 
 _SOURCES: dict[str, Callable[[Wanted, str], None]] = {
     "https": _from_web,
     "http": _from_web,
+    "hf": _from_hugging_face,
+    "zenodo": _from_web,
+    "gdrive": _from_web,
     "file": _from_file,
     "generate": _generated,
     "manual": _by_hand,
