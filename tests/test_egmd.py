@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from backbeat.drums.egmd import COLUMNS, find_archive, read_index
+from backbeat.datasets.egmdtable import COLUMNS
+from backbeat.drums.egmd import find_archive, read_index
 from backbeat.errors import ArchiveError
 from small_project import (
     FIRST,

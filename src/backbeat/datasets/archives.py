@@ -1,20 +1,19 @@
 """Reading members of a zip archive in place.
 
-The central directory is read once, by the standard library. Members are then read by offset, so that a worker
-process needs the path and a few numbers, not 91,108 directory entries.
+The central directory is read once. Members are then read by offset, so that a worker process needs the path and a few
+numbers, not 91,108 directory entries.
 """
 
 from __future__ import annotations
 
-import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from backbeat.datasets.zipdirectory import LOCAL_HEADER, LocalBytes, read_directory
 from backbeat.errors import ArchiveError
 
-_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENCRYPTED = 0x1
 
 
@@ -34,35 +33,22 @@ def list_members(archive: Path) -> dict[str, Member]:
     """Return the files of a zip archive by name, in the order of their place in it.
 
     Raises:
-        ArchiveError: if it is not a whole zip archive, if two members have one name, or if one lies outside of it.
+        ArchiveError: if it is not a whole zip archive, if two members have one name or bytes in common.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
-            infos = [info for info in opened.infolist() if not info.is_dir()]
-        archive_bytes = archive.stat().st_size
-    # A damaged central directory ends in any of these: a name that is not UTF-8 in a ValueError, an empty one in an
-    # IndexError.
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, IndexError) as error:
+        entries = read_directory(LocalBytes(archive))
+    except OSError as error:
         raise ArchiveError(
             f"{archive} is not a whole zip archive",
             expected="a zip file with its central directory at the end",
             got=str(error),
             next_step="fetch it again: backbeat datasets verify, then dvc repro",
         ) from error
-    members = sorted(
-        Member(info.header_offset, info.filename, info.CRC, info.compress_size, info.file_size, info.compress_type)
-        for info in infos
-    )
-    named: dict[str, Member] = {}
-    for member in members:
-        if member.name in named:
-            raise ArchiveError(f"{archive} has two members of one name", expected="unique names", got=member.name)
-        if not 0 <= member.offset <= member.offset + member.stored_bytes <= archive_bytes:
-            where = f"{member.name} in {archive.name}"
-            got = f"{member.stored_bytes:,} bytes from {member.offset:,} on"
-            raise _damaged(where, f"content within the {archive_bytes:,} bytes of the archive", got)
-        named[member.name] = member
-    return named
+    return {
+        entry.name: Member(entry.offset, entry.name, entry.crc32, entry.stored_bytes, entry.size_bytes, entry.method)
+        for entry in entries
+        if not entry.is_dir
+    }
 
 
 def read_member(archive: Path, member: Member) -> bytes:
@@ -74,10 +60,10 @@ def read_member(archive: Path, member: Member) -> bytes:
     where = f"{member.name} in {archive.name}"
     with archive.open("rb") as stream:
         stream.seek(member.offset)
-        header = stream.read(_LOCAL_HEADER.size)
-        if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
+        header = stream.read(LOCAL_HEADER.size)
+        if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
             raise _damaged(where, "a local file header", "something else")
-        _, _, flags, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        _, _, flags, *_, name_length, extra_length = LOCAL_HEADER.unpack(header)
         if flags & _ENCRYPTED:
             raise _damaged(where, "plain content", "encrypted content")
         stream.seek(name_length + extra_length, 1)

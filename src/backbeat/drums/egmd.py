@@ -1,30 +1,19 @@
 """The layout of E-GMD: one zip with a CSV table and a WAV and a MIDI file for every (performance, kit).
 
-Columns are found by name: the Groove MIDI Dataset has the same ones in another order. The kit number is not in the
-table; it is the last part of the file name. Splits are the table's own and are per performance, so that no
+How the table is read: `backbeat.datasets.egmdtable`. Splits are the table's own and are per performance, so that no
 performance is in two of them; a table that breaks this is refused.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from backbeat.datasets.archives import Member, list_members, read_member
+from backbeat.datasets.egmdtable import COLUMNS, SPLITS, find_table, kit_of, read_table
 from backbeat.errors import ArchiveError
-
-SPLITS = ("train", "validation", "test")
-COLUMNS = (
-    "drummer", "session", "id", "style", "bpm", "beat_type", "time_signature", "duration", "split",
-    "midi_filename", "audio_filename", "kit_name",
-)  # fmt: skip
-
-_KIT_NUMBER = re.compile(r"_(\d+)\.wav$")
 
 
 @dataclass(frozen=True)
@@ -65,29 +54,11 @@ def read_index(archive: Path) -> list[Sequence]:
         ArchiveError: if the archive or its table is damaged or they contradict each other.
     """
     members = list_members(archive)
-    tables = [name for name in members if name.endswith(".csv")]
-    if len(tables) != 1:
-        raise ArchiveError(f"{archive.name} has no table", expected="one CSV file", got=f"{len(tables)}")
-    root = tables[0].rpartition("/")[0]
-    rows = _read_table(read_member(archive, members[tables[0]]), f"{tables[0]} in {archive.name}")
+    table, root = find_table(members, archive.name)
+    rows = read_table(read_member(archive, members[table]), f"{table} in {archive.name}")
     sequences = [_sequence(row, number, root, members, archive.name) for number, row in enumerate(rows, start=2)]
     _check_agreement(sequences, members, archive.name)
     return sorted(sequences, key=lambda sequence: sequence.wav)
-
-
-def _read_table(content: bytes, where: str) -> list[dict[str, str]]:
-    try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        missing = sorted(set(COLUMNS) - set(reader.fieldnames or ()))
-        if missing:
-            got = f"no {', '.join(missing)}"
-            raise ArchiveError(f"{where} lacks columns", expected=", ".join(COLUMNS), got=got)
-        rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ArchiveError(f"{where} is not a CSV table", expected="UTF-8 text", got=str(error)) from error
-    if not rows:
-        raise ArchiveError(f"{where} is empty", expected="a row for each sequence", got="none")
-    return rows
 
 
 def _sequence(row: dict[str, str], line: int, root: str, members: dict[str, Member], archive: str) -> Sequence:
@@ -98,7 +69,7 @@ def _sequence(row: dict[str, str], line: int, root: str, members: dict[str, Memb
     if wav is None or midi is None:
         absent = row["midi_filename"] if midi is None else row["audio_filename"]
         raise ArchiveError(f"{where} names a file that is not in the archive", expected=absent, got="no such member")
-    kit = _KIT_NUMBER.search(row["audio_filename"])
+    kit = kit_of(row)
     if kit is None:
         got = row["audio_filename"]
         raise ArchiveError(f"{where} names no kit", expected="a file name that ends in _<kit>.wav", got=got)
@@ -119,7 +90,7 @@ def _sequence(row: dict[str, str], line: int, root: str, members: dict[str, Memb
         tempo_bpm=tempo_bpm,
         duration_s=duration_s,
         split=row["split"],
-        kit=int(kit[1]),
+        kit=kit,
         kit_name=row["kit_name"],
         wav=wav,
         midi=midi,
