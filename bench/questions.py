@@ -6,6 +6,7 @@
 - *reading*: random windows in a second, one process, files in the page cache; loading against a training step.
 - *change*: one kit of eight added, against a full run.
 - *no-op*: `dvc repro` with nothing to do, against one stage with nothing to do.
+- *download*: megabytes in a second over loopback, the hash compared; peak memory. See `bench.downloads`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from backbeat.drums.preprocess import preprocess
 from backbeat.drums.shards import Shard
 from backbeat.executor import default_workers
 from bench import material, peers
+from bench.downloads import downloads
 from bench.measure import Result, compare, timed
 
 PROCESSORS = 2
@@ -207,6 +209,7 @@ QUESTIONS: dict[str, Callable[[Path, int], Iterator[Result]]] = {
     "reading": reading,
     "change": change,
     "no-op": no_op,
+    "download": downloads,
 }
 
 

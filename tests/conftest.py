@@ -1,10 +1,27 @@
-"""Fixtures that are costly to make and that nobody changes."""
+"""Fixtures of many modules: a project with a server to fetch from, and what is costly to make and nobody changes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import tiny_pipeline
+from misbehaving_server import MisbehavingServer, misbehaving_server
+from one_dataset import BODY, new_project
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with an empty registry, which reaches servers of this machine without a proxy."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return new_project(tmp_path)
+
+
+@pytest.fixture
+def server() -> Iterator[MisbehavingServer]:
+    """A server of `one_dataset.BODY`."""
+    with misbehaving_server(BODY) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

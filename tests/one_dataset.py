@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from backbeat.datasets.download import download, staged_path
+from backbeat.datasets.download import download
 from backbeat.datasets.patience import Patience
-from backbeat.datasets.registry import load_record
+from backbeat.datasets.places import staged_path
+from backbeat.datasets.registry import Record, load_record
 from backbeat.storage.staging import open_staging
 
 BODY = random.Random(1).randbytes(300_000)
@@ -33,11 +34,13 @@ def new_project(folder: Path) -> Path:
     return folder
 
 
-def record_of(project: Path, *urls: str, **changes: Any) -> None:
-    """Write the record `lies` of one file that is at these addresses."""
+def record_of(
+    project: Path, *urls: str, name: str = "lies", record: dict[str, Any] | None = None, **changes: Any
+) -> None:
+    """Write a record of one file that is at these addresses; `changes` are to the file, `record` to the rest."""
     file = {"path": "archive.zip", "urls": list(urls), "size": len(BODY), "hash": HASH} | changes
-    record = {
-        "name": "lies",
+    values = {
+        "name": name,
         "title": "A dataset that is hard to get",
         "phase": "minimal",
         "priority": 3,
@@ -57,13 +60,15 @@ def record_of(project: Path, *urls: str, **changes: Any) -> None:
         "verified_on": None,
         "files": [file],
     }
-    (project / "configs" / "datasets" / "lies.yaml").write_text(yaml.safe_dump(record, sort_keys=False))
+    values |= record or {}
+    in_order = {key: values[key] for key in Record.model_fields if key in values}
+    (project / "configs" / "datasets" / f"{name}.yaml").write_text(yaml.safe_dump(in_order, sort_keys=False))
 
 
-def fetched(project: Path, **options: Any) -> bytes:
+def fetched(project: Path, name: str = "lies", **options: Any) -> bytes:
     """Download, and return what is under the final name."""
-    download(project, "lies", patience=HASTY, **options)
-    return (project / "data/raw/lies/archive.zip").read_bytes()
+    download(project, name, patience=HASTY, **options)
+    return (project / "data/raw" / name / "archive.zip").read_bytes()
 
 
 def staged(project: Path) -> Path:
@@ -72,7 +77,7 @@ def staged(project: Path) -> Path:
 
 def files_under_final_names(project: Path) -> list[Path]:
     folder = open_staging(project).root / "raw"
-    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".part"]
+    return [path for path in folder.glob("??/*") if path.suffix != ".part"]
 
 
 def wait_for(condition: Callable[[], bool], patience_s: float = 20) -> None:

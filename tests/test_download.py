@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
+import email.utils
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from backbeat.datasets.download import download
 from backbeat.datasets.patience import Patience
-from backbeat.errors import DownloadError
+from backbeat.errors import ConfigError, DownloadError
 from misbehaving_server import Answer, MisbehavingServer, misbehaving_server
-from one_dataset import BODY, HASH, HASTY, OTHER_BODY, fetched, files_under_final_names, new_project, record_of, staged
+from one_dataset import BODY, HASH, HASTY, OTHER_BODY, fetched, files_under_final_names, record_of, staged
 
 HTML = b"<!DOCTYPE html><html><body>Quota exceeded</body></html>"
+YESTERDAY = email.utils.formatdate(time.time() - 86_400, usegmt=True)
+LONG_PAST: dict[str, str | None] = {"ETag": None, "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
 NO_LENGTH: dict[str, str | None] = {"Content-Length": None}
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return new_project(tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[MisbehavingServer]:
-    with misbehaving_server(BODY) as running:
-        yield running
 
 
 # --- The way it should be --------------------------------------------------------------------------------------------
@@ -53,12 +43,13 @@ def test_second_download_asks_for_nothing(project: Path, server: MisbehavingServ
     assert len(server.seen) == 1
 
 
-def test_success_leaves_only_the_lock_beside_the_file(project: Path, server: MisbehavingServer) -> None:
+def test_success_leaves_only_lock_and_check_beside_the_file(project: Path, server: MisbehavingServer) -> None:
     record_of(project, server.url())
     server.script = [Answer(drop_after=1_000)]
     fetched(project)
-    final = staged(project)
-    assert {path.name for path in final.parent.iterdir()} <= {final.name, f"{final.name}.lock.part"}
+    name = staged(project).name
+    beside = {path.name for path in staged(project).parent.iterdir()}
+    assert beside <= {name, f"{name}.lock.part", f"{name}.checked.part"}
 
 
 def test_staged_file_of_another_size_is_fetched_again(project: Path, server: MisbehavingServer) -> None:
@@ -110,6 +101,21 @@ HEALS: dict[str, tuple[list[Answer], list[str | None]]] = {
         [None, "bytes=100000-", None],
     ),
     "no ETag": ([Answer(drop_after=100_000, headers={"ETag": None})], [None, None]),
+    "no ETag, but a date long past": (
+        [Answer(drop_after=100_000, headers=LONG_PAST), Answer(headers=LONG_PAST, ignore_if_range=True)],
+        [None, "bytes=100000-"],
+    ),
+    "no ETag, and a date that the file may have changed since": (
+        [Answer(drop_after=100_000, headers={"ETag": None, "Last-Modified": email.utils.formatdate(usegmt=True)})],
+        [None, None],
+    ),
+    "206 of another date": (
+        [
+            Answer(drop_after=100_000, headers=LONG_PAST),
+            Answer(headers=LONG_PAST | {"Last-Modified": YESTERDAY}, ignore_if_range=True),
+        ],
+        [None, "bytes=100000-", None],
+    ),
     "weak ETag": ([Answer(drop_after=100_000, headers={"ETag": 'W/"1"'})], [None, None]),
     "body shorter than the record, without Content-Length": (
         [Answer(drop_after=100_000, headers=NO_LENGTH)],
@@ -156,6 +162,47 @@ def test_retry_after_is_honored(project: Path, server: MisbehavingServer) -> Non
     started_s = time.monotonic()
     download(project, "lies", patience=Patience(first_wait_s=0.001))
     assert time.monotonic() - started_s >= 1
+
+
+def test_files_of_several_datasets_are_fetched_together(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url("first.zip"))
+    record_of(project, server.url("second.zip"), name="others", hash="unverified")
+    download(project, "lies", "others", patience=HASTY)
+    assert [(project / "data/raw" / name / "archive.zip").read_bytes() for name in ("lies", "others")] == [BODY, BODY]
+
+
+def test_one_dataset_that_fails_does_not_keep_the_other_from_being_linked(
+    project: Path, server: MisbehavingServer
+) -> None:
+    record_of(project, server.url("first.zip"))
+    record_of(project, "manual://a.place", name="others", hash="unverified", size=None)
+    with pytest.raises(DownloadError, match=r"others: archive\.zip has to be fetched by a person"):
+        download(project, "others", "lies", patience=HASTY)
+    assert (project / "data/raw/lies/archive.zip").read_bytes() == BODY
+
+
+def test_every_failure_of_several_is_told(project: Path) -> None:
+    for name in ("lies", "others"):
+        record_of(project, "manual://a.place", name=name, hash="unverified", size=None)
+    with pytest.raises(DownloadError, match=r"(?s)2 of 2 files.*lies: archive\.zip.*others: archive\.zip"):
+        download(project, "lies", "others", jobs=1, patience=HASTY)
+
+
+def test_excluded_dataset_is_refused_with_its_reason(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url(), record={"phase": None, "excluded": "its license forbids everything"})
+    with pytest.raises(ConfigError, match="lies is excluded: its license forbids everything"):
+        fetched(project)
+    assert server.seen == []
+
+
+def test_data_folder_of_the_environment_is_where_the_bytes_go(
+    project: Path, server: MisbehavingServer, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = tmp_path_factory.mktemp("volume")
+    monkeypatch.setenv("BACKBEAT_DATA_DIR", str(volume))
+    record_of(project, server.url())
+    fetched(project)
+    assert (project / "data/raw/lies/archive.zip").resolve().is_relative_to(volume)
 
 
 def test_redirect_is_followed(project: Path, server: MisbehavingServer) -> None:

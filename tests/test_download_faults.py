@@ -6,27 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from backbeat.datasets.partial import part_path
 from backbeat.errors import StorageError
-from misbehaving_server import Answer, MisbehavingServer, misbehaving_server
-from one_dataset import BODY, OTHER_BODY, fetched, new_project, record_of, staged, wait_for
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return new_project(tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[MisbehavingServer]:
-    with misbehaving_server(BODY) as running:
-        yield running
+from misbehaving_server import Answer, MisbehavingServer
+from one_dataset import BODY, OTHER_BODY, fetched, record_of, staged, wait_for
 
 
 def test_full_disk_is_refused_before_anything_is_asked_for(

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from backbeat.datasets.partial import part_path
 from backbeat.errors import DownloadError
-from misbehaving_server import Answer, MisbehavingServer, misbehaving_server
-from one_dataset import BODY, fetched, new_project, record_of, staged
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return new_project(tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[MisbehavingServer]:
-    with misbehaving_server(BODY) as running:
-        yield running
+from misbehaving_server import Answer, MisbehavingServer
+from one_dataset import BODY, fetched, record_of, staged
 
 
 def test_mirror_is_asked_when_the_first_address_fails(project: Path, server: MisbehavingServer) -> None:

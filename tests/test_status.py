@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from backbeat.datasets.registry import load_record
-from backbeat.datasets.status import presence, verify
+from backbeat.datasets.status import presence, status
 from backbeat.errors import DownloadError
-from misbehaving_server import Answer, MisbehavingServer, misbehaving_server
-from one_dataset import BODY, OTHER_BODY, fetched, new_project, record_of, staged
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return new_project(tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[MisbehavingServer]:
-    with misbehaving_server(BODY) as running:
-        yield running
+from misbehaving_server import Answer, MisbehavingServer
+from one_dataset import OTHER_BODY, fetched, record_of, staged
 
 
 def test_nothing_is_absent(project: Path, server: MisbehavingServer) -> None:
@@ -46,25 +34,44 @@ def test_everything_is_present(project: Path, server: MisbehavingServer) -> None
     assert str(presence(project, load_record(project, "lies"))) == "present"
 
 
-@pytest.mark.parametrize(
-    ("content", "changes", "state"),
-    [
-        pytest.param(None, {}, "ok", id="as promised"),
-        pytest.param(OTHER_BODY, {}, "corrupt", id="other bytes"),
-        pytest.param(BODY[:-1], {}, "corrupt", id="one byte short"),
-        pytest.param(None, {"hash": "unverified"}, "unverified", id="no hash"),
-    ],
-)
-def test_verify_says(
-    content: bytes | None, changes: dict[str, Any], state: str, project: Path, server: MisbehavingServer
-) -> None:
-    record_of(project, server.url(), **changes)
-    fetched(project)
-    if content is not None:
-        staged(project).write_bytes(content)
-    assert [verdict.state for verdict in verify(project, "lies")] == [state]
+def state(project: Path) -> str:
+    return status(project, "lies")[0].text
 
 
-def test_verify_says_what_is_absent(project: Path, server: MisbehavingServer) -> None:
+def test_status_of_a_third_has_the_percentage(project: Path, server: MisbehavingServer) -> None:
     record_of(project, server.url())
-    assert [verdict.state for verdict in verify(project, "lies")] == ["absent"]
+    server.script = [Answer(drop_after=100_000), Answer(status=404)]
+    with pytest.raises(DownloadError):
+        fetched(project)
+    assert state(project) == "partial 33 %"
+
+
+def test_status_of_what_was_just_proven_has_the_day(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url())
+    fetched(project)
+    assert re.fullmatch(r"verified on \d{4}-\d\d-\d\d", state(project))
+
+
+def test_status_of_a_file_of_the_wrong_size_is_corrupt(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url())
+    fetched(project)
+    os.truncate(staged(project), 10)
+    assert state(project) == "corrupt"
+
+
+def test_status_of_what_the_record_wants_no_more_is_stale(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url())
+    fetched(project)
+    record_of(project, server.url(), size=len(OTHER_BODY), hash=f"sha256:{'0' * 64}")
+    assert state(project) == "stale"
+
+
+def test_status_of_an_excluded_dataset(project: Path) -> None:
+    record_of(project, "https://example.org/a", record={"phase": None, "excluded": "its license"})
+    assert state(project) == "excluded"
+
+
+def test_status_of_the_whole_registry_is_sorted_by_name(project: Path) -> None:
+    for name in ("second", "first"):
+        record_of(project, "https://example.org/a", name=name)
+    assert [line.dataset for line in status(project)] == ["first", "second"]

@@ -1,9 +1,9 @@
 """The map over work: processes on this machine, or a Dask cluster by its address; threads for what only waits.
 
 Both sides of the former are Python's own `concurrent.futures.Executor`: `ProcessPoolExecutor` here, and there the
-executor that Dask's client offers. A task is a top-level function of one picklable argument. What it makes goes into the
-staging store under a digest, so a task that runs twice (a lost worker, a second attempt) does no harm, and what is
-finished when a run dies is not done again.
+executor that Dask's client offers. A task is a top-level function of one picklable argument. What it makes goes into
+the staging store under a digest, so a task that runs twice (a lost worker, a second attempt) does no harm, and what
+is finished when a run dies is not done again.
 """
 
 from __future__ import annotations

@@ -7,15 +7,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from backbeat.cli.printing import AsJson, bytes_text, print_json, print_table
 from backbeat.config import find_project
-from backbeat.datasets.registry import PHASES, Phase
-from backbeat.datasets.selection import Wish
+from backbeat.datasets.registry import PHASES, load_registry
+from backbeat.datasets.selection import Wish, select
 from backbeat.errors import ConfigError, DownloadError
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def download_datasets(
     project = find_project()
     wish = _wish(names, phase, collection, required_only, with_optional, max_storage_gb, commercial_only)
     if as_stage:
-        download(project, *wish.names, jobs=jobs, verify=verify)
+        chosen = wish.names if wish == Wish(wish.names) else select(load_registry(project), wish).names
+        download(project, *chosen, jobs=jobs, verify=verify)
         return
     planned = plan(project, wish)
     if dry_run or not as_json:
@@ -141,9 +142,7 @@ def _wish(
     if phase is not None and phase not in PHASES:
         raise ConfigError(f"there is no phase {phase}", expected=f"one of {', '.join(PHASES)}")
     limit_bytes = None if max_storage_gb is None else int(max_storage_gb * 1e9)
-    return Wish(
-        tuple(names or ()), cast("Phase | None", phase), collection, with_optional, limit_bytes, commercial_only
-    )
+    return Wish(tuple(names or ()), phase, collection, with_optional, limit_bytes, commercial_only)
 
 
 def _lock(project: Path, names: Sequence[str]) -> None:
@@ -184,12 +183,13 @@ def _plan_values(plan: Plan) -> dict[str, object]:
 
 def _print_plan(plan: Plan, *, err: bool = False) -> None:
     print_table(
-        ("dataset", "file", "", "size", "to fetch", "from"),
+        ("file", "", "size", "to fetch", "from"),
         [
-            (file.dataset, file.path, file.action, bytes_text(file.total_bytes), _left(file), file.source)
+            (f"{file.dataset}/{file.path}", file.action, bytes_text(file.total_bytes), _left(file), _from(file))
             for file in plan.files
         ],
         right=("size", "to fetch"),
+        squeeze="file",
         err=err,
     )
     console = Console(highlight=False, stderr=err, soft_wrap=True)
@@ -199,6 +199,10 @@ def _print_plan(plan: Plan, *, err: bool = False) -> None:
 
 def _left(file: FilePlan) -> str:
     return "" if file.to_fetch_bytes == 0 else bytes_text(file.to_fetch_bytes)
+
+
+def _from(file: FilePlan) -> str:
+    return {"have": "", "make": "made here", "person": "by hand", "copy": "your own copy"}.get(file.action, file.source)
 
 
 def _plan_lines(plan: Plan) -> list[str]:
@@ -223,6 +227,7 @@ def _plan_lines(plan: Plan) -> list[str]:
 
 
 def _duration(duration_s: float) -> str:
-    minutes, seconds = divmod(round(duration_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    minutes = round(duration_s / 60)
+    if minutes == 0:
+        return f"{duration_s:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

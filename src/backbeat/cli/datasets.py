@@ -31,12 +31,13 @@ def list_datasets(as_json: AsJson = False) -> None:
         print_json([{**_summary(record), "state": line.state, "here_bytes": line.here_bytes} for record, line in rows])
         return
     print_table(
-        ("name", "title", "size", "license", "phase", "state"),
+        ("name", "size", "license", "selected by", "state", "title"),
         [
-            (record.name, record.title, _size(record), record.license.id, _selected_by(record), line.text)
+            (record.name, _size(record), record.license.id, _selected_by(record), line.text, record.title)
             for record, line in rows
         ],
         right=("size",),
+        squeeze="title",
     )
 
 

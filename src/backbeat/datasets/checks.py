@@ -19,7 +19,7 @@ class Check:
     """The result of hashing a file.
 
     Args:
-        hash: what was found, as a record writes it: `sha256:…`.
+        hash: what was found, as a record writes it: `sha256:…`. Where it is not good, what would have been.
         good: whether that is what the record promised then.
         on: the day, in ISO 8601.
         size_bytes: the size of the file that was hashed.
@@ -43,19 +43,26 @@ def note_check(final: Path, hash_: str, *, good: bool) -> None:
     fresh.replace(note)
 
 
+def first_hash(final: Path) -> str | None:
+    """Return what the file was when it arrived: all there is to compare with where a record has no hash."""
+    check = _read(final)
+    return None if check is None else check.hash
+
+
 def last_check(final: Path) -> Check | None:
     """Return what hashing this very file has shown; None if it never was, or has been touched since."""
-    try:
-        check = Check(**json.loads(_note_path(final).read_text(encoding="utf-8")))
-        stat = final.stat()
-    except (OSError, ValueError, TypeError):
+    check = _read(final)
+    if check is None or not final.is_file():
         return None
+    stat = final.stat()
     return check if (check.size_bytes, check.mtime_ns) == (stat.st_size, stat.st_mtime_ns) else None
 
 
-def forget_check(final: Path) -> None:
-    """Remove the note, as the file goes."""
-    _note_path(final).unlink(missing_ok=True)
+def _read(final: Path) -> Check | None:
+    try:
+        return Check(**json.loads(_note_path(final).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _note_path(final: Path) -> Path:

@@ -29,18 +29,16 @@ from filelock import FileLock, Timeout
 
 from backbeat.datasets.bandwidth import note_bandwidth
 from backbeat.datasets.checks import note_check
+from backbeat.datasets.extraction import unpacked
 from backbeat.datasets.hashing import hash_file
 from backbeat.datasets.partial import part_path
 from backbeat.datasets.patience import Patience
-from backbeat.datasets.registry import UNVERIFIED, Record, RecordFile, load_record, url_scheme
+from backbeat.datasets.places import KIND, RAW_FOLDER, staged_path
+from backbeat.datasets.registry import Record, RecordFile, load_record, url_scheme
 from backbeat.datasets.sources import Wanted, fetch
 from backbeat.errors import BackbeatError, ConfigError, DownloadError
 from backbeat.executor import run_threads
-from backbeat.provenance import digest_of
 from backbeat.storage.staging import Staging, disk_errors, link_folder, open_staging, require_space
-
-KIND = "raw"
-RAW_FOLDER = "data/raw"
 
 # Files at the same time, from all hosts together.
 DEFAULT_JOBS = 6
@@ -94,7 +92,7 @@ def download(
             staged[record.name, file.path] = result
     for record in records:
         if all((record.name, file.path) in staged for file in record.files):
-            _link(project, staging, record, {file.path: staged[record.name, file.path] for file in record.files})
+            _link(project, staging, record, [staged[record.name, file.path] for file in record.files])
     _raise_all(failures, len(wanted))
     note_bandwidth(staging, missing_bytes, time.monotonic() - started_s)
 
@@ -127,23 +125,7 @@ def stage_file(
             if not _is_here(wanted, verify):
                 _remove_leftovers(final)
                 _fetch_from_first(wanted)
-                if file.promise is not None:
-                    note_check(final, file.hash, good=True)
     return final
-
-
-def staged_path(staging: Staging, file: RecordFile) -> Path:
-    """Return where in the staging store a file is or will be.
-
-    The hash in a record with `members` is that of the whole archive, which is something else.
-    """
-    if file.promise is not None:
-        digest = file.promise[1]
-    elif file.members is not None and file.hash != UNVERIFIED:
-        digest = digest_of({"archive": file.hash, "members": file.members.narrowings})
-    else:
-        digest = digest_of(file.model_dump(mode="json", exclude={"path"}, exclude_none=True))
-    return staging.entry(KIND, digest, Path(file.path).suffix)
 
 
 def _is_here(wanted: Wanted, verify: bool) -> bool:
@@ -157,7 +139,7 @@ def _is_here(wanted: Wanted, verify: bool) -> bool:
     elif verify and file.promise is not None:
         digest = hash_file(final, file.promise[0], f"{wanted.label}: checking")
         fault = None if digest == file.promise[1] else f"{file.promise[0]}:{digest}, not {file.hash}"
-        note_check(final, f"{file.promise[0]}:{digest}", good=fault is None)
+        note_check(final, file.hash, good=fault is None)
     if fault is None:
         return True
     _log.warning("%s: what is in the staging store is damaged (%s); fetching it again", wanted.label, fault)
@@ -175,7 +157,10 @@ def _missing_bytes(staging: Staging, wanted: list[tuple[Record, RecordFile]]) ->
     return missing_bytes
 
 
-def _link(project: Path, staging: Staging, record: Record, links: dict[str, Path]) -> None:
+def _link(project: Path, staging: Staging, record: Record, places: list[Path]) -> None:
+    links: dict[str, Path] = {}
+    for file, place in zip(record.files, places, strict=True):
+        links |= {file.path: place} if file.unpack is None else unpacked(staging, record, file, place)
     with disk_errors(project), alone(staging.root / KIND / record.name, f"data/raw/{record.name}"):
         link_folder(project / RAW_FOLDER / record.name, links)
 

@@ -10,9 +10,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from backbeat.datasets.bandwidth import Bandwidth, last_bandwidth
-from backbeat.datasets.download import staged_path
 from backbeat.datasets.partial import part_path
-from backbeat.datasets.registry import UNVERIFIED, License, Record, RecordFile, load_registry, url_scheme
+from backbeat.datasets.places import staged_path
+from backbeat.datasets.registry import PER_ITEM, UNVERIFIED, License, Record, RecordFile, load_registry, url_scheme
 from backbeat.datasets.selection import LeftOut, Wish, select
 from backbeat.errors import BackbeatError
 from backbeat.storage.staging import Staging, nearest_existing, open_staging
@@ -20,6 +20,8 @@ from backbeat.storage.staging import Staging, nearest_existing, open_staging
 Action = Literal["have", "resume", "fetch", "copy", "make", "person"]
 
 _ACTIONS: dict[str, Action] = {"file": "copy", "generate": "make", "manual": "person"}
+
+_HUBS = {"hf": "huggingface.co", "gdrive": "drive.google.com", "zenodo": "zenodo.org"}
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +78,8 @@ class Plan:
     @property
     def free_after_bytes(self) -> int:
         """What will be free on that disk afterwards; negative if it will not fit."""
-        return self.free_bytes - self.to_fetch_bytes
+        made_bytes = sum(file.total_bytes or 0 for file in self.files if file.action == "make")
+        return self.free_bytes - self.to_fetch_bytes - made_bytes
 
     @property
     def duration_s(self) -> float | None:
@@ -139,7 +142,7 @@ def _license_cautions(license_: License) -> list[str]:
     if license_.commercial is False:
         found.append("non-commercial")
     if license_.commercial is None:
-        found.append("commercial use differs from item to item, or is not stated")
+        found.append("a license for each item" if license_.id == PER_ITEM else "license not stated")
     if not license_.redistribute:
         found.append("no redistribution")
     return found
@@ -159,7 +162,8 @@ def _file_plan(project: Path, staging: Staging, record: Record, file: RecordFile
         to_fetch_bytes = 0
     elif total_bytes is not None:
         to_fetch_bytes = max(0, total_bytes - here_bytes)
-    source = urlsplit(file.urls[0]).hostname if url_scheme(file.urls[0]) in {"http", "https"} else None
+    scheme = url_scheme(file.urls[0])
+    source = urlsplit(file.urls[0]).hostname if scheme in {"http", "https"} else _HUBS.get(scheme)
     return FilePlan(
         record.name,
         file.path,

@@ -18,7 +18,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from backbeat.datasets.download import KIND, RAW_FOLDER, staged_path
+from backbeat.datasets.places import KIND, RAW_FOLDER, staged_path
 from backbeat.datasets.refresh import Freshness, refresh
 from backbeat.datasets.registry import Record, RecordFile, load_record, load_registry
 from backbeat.storage.staging import Staging, open_staging

@@ -129,8 +129,9 @@ def _order(record: Record, collection: str | None) -> tuple[int, bool, int, str]
 
 def _reason_against(record: Record, wish: Wish, free_bytes: int | None) -> str | None:
     if wish.commercial_only and record.license.commercial is not True:
-        says = "differs from item to item, or is not stated" if record.license.commercial is None else "forbids it"
-        return f"not for commercial use: {record.license.id} {says}"
+        if record.license.commercial is False:
+            return f"not for commercial use: {record.license.id}"
+        return f"not known to be for commercial use, all of it: its license is {record.license.id}"
     if free_bytes is None:
         return None
     if record.expected_bytes is None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from backbeat.datasets.checks import last_check
-from backbeat.datasets.download import RAW_FOLDER, staged_path
 from backbeat.datasets.partial import part_path
+from backbeat.datasets.places import RAW_FOLDER, staged_path
 from backbeat.datasets.registry import Record, load_record, load_registry
 from backbeat.storage.staging import Staging, open_staging
 
@@ -136,6 +136,7 @@ def _state(project: Path, staging: Staging, record: Record, here: Presence) -> t
 
 
 def _links_elsewhere(project: Path, record: Record, finals: list[Path]) -> bool:
+    # What is unpacked has other names there, which are the business of its own folder.
     links = [project / RAW_FOLDER / record.name / file.path for file in record.files]
     return any(
         link.is_symlink() and os.path.realpath(link) != os.path.realpath(final)

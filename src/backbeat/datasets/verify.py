@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from backbeat.datasets.checks import last_check, note_check
-from backbeat.datasets.download import staged_path
+from backbeat.datasets.archives import list_members, read_member
+from backbeat.datasets.checks import first_hash, last_check, note_check
 from backbeat.datasets.hashing import algorithm_of, hash_file
+from backbeat.datasets.places import staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record
-from backbeat.errors import BackbeatError
+from backbeat.errors import ArchiveError, BackbeatError
 from backbeat.executor import default_workers, run_threads
+from backbeat.progress import progress
 from backbeat.storage.staging import Staging, new_file, open_staging
 
 
@@ -129,10 +131,11 @@ def _quick_verdict(task: _Task) -> Verdict:
     check = last_check(task.final)
     if check is None:
         return Verdict(task.record.name, task.file.path, "unchecked", task.file.hash, None)
-    if task.file.promise is None:
-        return Verdict(task.record.name, task.file.path, "unverified", task.file.hash, check.hash)
-    good = check.hash == task.file.hash
-    return Verdict(task.record.name, task.file.path, "ok" if good else "corrupt", task.file.hash, check.hash)
+    name, path = task.record.name, task.file.path
+    if not check.good:
+        return Verdict(name, path, "corrupt", check.hash, "another hash, when it was last looked at")
+    proven = task.file.promise is not None or task.file.members is not None
+    return Verdict(name, path, "ok" if proven else "unverified", task.file.hash, check.hash)
 
 
 def _verdict(task: _Task) -> Verdict:
@@ -140,13 +143,31 @@ def _verdict(task: _Task) -> Verdict:
     if wrong is not None:
         return wrong
     name, file = task.record.name, task.file
+    if file.members is not None:
+        return _members_verdict(task)
     algorithm = algorithm_of(file)
     found = f"{algorithm}:{hash_file(task.final, algorithm, f'{name}/{file.path}: checking')}"
-    if file.promise is None:
-        note_check(task.final, found, good=True)
-        return Verdict(name, file.path, "unverified", file.hash, found)
-    note_check(task.final, found, good=found == file.hash)
-    return Verdict(name, file.path, "ok" if found == file.hash else "corrupt", file.hash, found)
+    wanted = file.hash if file.promise is not None else first_hash(task.final) or found
+    note_check(task.final, wanted, good=found == wanted)
+    if found != wanted:
+        return Verdict(name, file.path, "corrupt", wanted, found)
+    return Verdict(name, file.path, "ok" if file.promise is not None else "unverified", file.hash, found)
+
+
+def _members_verdict(task: _Task) -> Verdict:
+    """Return what the CRC-32 of every member says: the hash in the record is that of the whole archive."""
+    name, file = task.record.name, task.file
+    try:
+        members = list_members(task.final)
+        with progress(f"{name}/{file.path}: checking", len(members), unit="members") as advance:
+            for member in members.values():
+                read_member(task.final, member)
+                advance(1)
+    except ArchiveError as error:
+        note_check(task.final, file.hash, good=False)
+        return Verdict(name, file.path, "corrupt", error.expected or "whole members", error.got)
+    note_check(task.final, file.hash, good=True)
+    return Verdict(name, file.path, "ok", file.hash, None)
 
 
 def _absent_or_of_wrong_size(task: _Task) -> Verdict | None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from backbeat.config import FeatureParams
-from backbeat.drums.egmd import SPLITS, Sequence
+from backbeat.datasets.egmdtable import SPLITS
+from backbeat.drums.egmd import Sequence
 from backbeat.drums.shards import FORMAT_VERSION, SequenceInfo
 from backbeat.provenance import digest_of
 from backbeat.storage.staging import Staging

@@ -172,5 +172,5 @@ def link_folder(folder: Path, links: Mapping[str, Path]) -> None:
 
 
 def nearest_existing(path: Path) -> Path:
-    """Return `path`, or the nearest folder above it that exists: what is asked about a disk before anything is there."""
+    """Return `path` or the nearest folder above it that exists, to ask about its disk before anything is there."""
     return next(parent for parent in [path, *path.absolute().parents] if parent.exists())
