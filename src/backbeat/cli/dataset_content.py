@@ -85,6 +85,7 @@ def _print_stats(found: Stats) -> None:
     length_rows = [_lengths(kind, durations) for kind, durations in lengths.items() if durations is not None]
     if length_rows:
         headers = ["length", "files", "in all", "shortest", "median", "mean", "longest"]
+        typer.echo()
         print_table(headers, length_rows, right=headers[1:])
     formats = [
         *(("sample rate", f"{rate:,} Hz", f"{count:,}") for rate, count in found.sample_rates_hz.items()),
@@ -93,11 +94,13 @@ def _print_stats(found: Stats) -> None:
         *((f"array {array.name}", f"{array.shape} {array.dtype}", "1") for array in found.arrays),
     ]
     if formats:
+        typer.echo()
         print_table(["format", "is", "files"], formats, right=["files"])
     for title, counts in found.classes.items():
         shown = list(counts.items())[:SHOWN_CLASSES]
         rest = list(counts.values())[SHOWN_CLASSES:]
         shown += [(f"({len(rest)} others)", sum(rest))] if rest else []
+        typer.echo()
         print_table([title, "count"], [(label, f"{count:,}") for label, count in shown], right=["count"])
     if found.unreadable:
         typer.echo(f"{found.unreadable:,} files cannot be read; the first of them:", err=True)

@@ -15,6 +15,9 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+# Between two columns.
+COLUMN_GAP = 2
+
 # A column narrower than this says nothing.
 LEAST_COLUMNS = 12
 
@@ -44,10 +47,10 @@ def print_table(
         err: whether to print to standard error.
     """
     console = Console(highlight=False, stderr=err)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
-    room = console.width - sum(widths) - 2 * (len(headers) - 1)
+    room = console.width - sum(widths) - COLUMN_GAP * (len(headers) - 1)
     for header, width in zip(headers, widths, strict=True):
         squeezed = max(0, width + min(0, room)) if header == squeeze else None
         if squeezed is None or squeezed >= LEAST_COLUMNS:

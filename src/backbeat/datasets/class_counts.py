@@ -57,8 +57,9 @@ class ClassCounts:
             rows = csv.DictReader(io.StringIO(item.read().decode("utf-8-sig"), newline=""), strict=True)
             for row in rows:
                 for column, title in EGMD_COLUMNS.items():
-                    # A style is `rock/halftime`: the first word is the class.
-                    if value := (row.get(column) or "").partition("/")[0]:
+                    # A style is `rock/halftime`: the first word is the class. A kit may have a stroke in its name.
+                    value = row.get(column) or ""
+                    if value := value.partition("/")[0] if column == "style" else value:
                         self._named.setdefault(title, Counter())[value] += 1
         except (UnicodeDecodeError, csv.Error) as error:
             raise ArchiveError(f"{item.name} cannot be read", expected="a table in CSV", got=str(error)) from error
