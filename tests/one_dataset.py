@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from backbeat.datasets.download import download
-from backbeat.datasets.patience import Patience
 from backbeat.datasets.places import staged_path
 from backbeat.datasets.registry import Record, load_record
+from backbeat.datasets.transport.patience import Patience
 from backbeat.storage.staging import open_staging
 
 BODY = random.Random(1).randbytes(300_000)

@@ -9,13 +9,13 @@ from pathlib import Path
 import dvc.fs
 import dvc_http
 
-import backbeat.datasets.transfer
+import backbeat.datasets.transport.transfer
 from backbeat.datasets.download import download
 from backbeat.errors import BackbeatError
 from misbehaving_server import GOOD, Answer
 from one_dataset import BODY, HASTY, OTHER_BODY
 
-PRELOADED = (dvc.fs, dvc_http, backbeat.datasets.transfer)
+PRELOADED = (dvc.fs, dvc_http, backbeat.datasets.transport.transfer)
 HTML = b"<!DOCTYPE html><html><body>Quota exceeded</body></html>"
 
 

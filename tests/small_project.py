@@ -20,8 +20,8 @@ import numpy as np
 import soundfile
 import yaml
 
-from backbeat.datasets.archives import Member, list_members
 from backbeat.datasets.egmdtable import COLUMNS
+from backbeat.datasets.packed.archives import Member, list_members
 from backbeat.storage.staging import open_staging
 
 REPOSITORY = Path(__file__).parents[1]

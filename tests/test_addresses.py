@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backbeat.datasets.addresses import resolve
+from backbeat.datasets.transport.addresses import resolve
 from backbeat.errors import DownloadError
 
 REVISION = "985bf1b0b1a8b6c1b0f1a8b6c1b0f1a8b6c1b0f1"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backbeat.datasets.archives import list_members, read_member
+from backbeat.datasets.packed.archives import list_members, read_member
 from backbeat.errors import ArchiveError
 from small_project import damage
 

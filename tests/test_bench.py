@@ -58,7 +58,7 @@ def test_torchaudio_computes_what_we_compute() -> None:
 
 
 def test_an_archive_to_measure_on_is_deflated_like_the_real_one(tmp_path: Path) -> None:
-    from backbeat.datasets.archives import list_members
+    from backbeat.datasets.packed.archives import list_members
 
     archive = material.deflated_mini(tmp_path / "archive.zip", 1.5, (1,))
     members = list_members(archive).values()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from backbeat.datasets.containers import dataset_items, iterate
+from backbeat.datasets.packed.containers import dataset_items, iterate
 from backbeat.errors import ArchiveError, DownloadError
 from one_dataset import new_project, record_of, staged
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backbeat.datasets.download import download
-from backbeat.datasets.patience import Patience
+from backbeat.datasets.transport.patience import Patience
 from backbeat.errors import ConfigError, DownloadError
 from misbehaving_server import Answer, MisbehavingServer, misbehaving_server
 from one_dataset import BODY, HASH, HASTY, OTHER_BODY, fetched, files_under_final_names, record_of, staged

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backbeat.datasets.partial import part_path
+from backbeat.datasets.transport.partial import part_path
 from backbeat.errors import StorageError
 from misbehaving_server import Answer, MisbehavingServer
 from one_dataset import BODY, OTHER_BODY, fetched, record_of, staged, wait_for

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from backbeat.datasets.extraction import extract, unpacked
-from backbeat.datasets.extraction_rules import name_fault
+from backbeat.datasets.packed.extraction import extract, unpacked
+from backbeat.datasets.packed.extraction_rules import name_fault
 from backbeat.datasets.registry import Unpack, load_record
 from backbeat.errors import ArchiveError, StorageError
 from backbeat.storage.staging import open_staging
@@ -239,7 +239,7 @@ def test_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
 def test_what_is_on_the_disk_is_compared(
     meddle: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from backbeat.datasets import extraction
+    from backbeat.datasets.packed import extraction
 
     verify = extraction._verify
 
@@ -255,7 +255,7 @@ def test_what_is_on_the_disk_is_compared(
 
 def test_killed_extraction_leaves_a_part_that_the_next_one_replaces(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(tar_of(*((f"{number}.txt", b"x") for number in range(10))))
-    hang = "import time, backbeat.datasets.extraction as e; e._verify = lambda *_: time.sleep(60);"
+    hang = "import time, backbeat.datasets.packed.extraction as e; e._verify = lambda *_: time.sleep(60);"
     call = "from pathlib import Path; e.extract(Path('x.tar'), Path('out'), e.Unpack(members=10, bytes=100))"
     with subprocess.Popen([sys.executable, "-c", hang + call], cwd=tmp_path) as child:
         wait_for((tmp_path / "out.part/9.txt").exists)

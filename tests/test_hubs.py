@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backbeat.datasets.hubs import cached_file, explain_html, explain_status, follow_form
+from backbeat.datasets.transport.hubs import cached_file, explain_html, explain_status, follow_form
 from backbeat.errors import DownloadError
 from misbehaving_server import Answer, MisbehavingServer, misbehaving_server
 from one_dataset import BODY, OTHER_BODY, fetched, files_under_final_names, new_project, record_of
@@ -53,8 +53,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[MisbehavingServer]:
 @pytest.fixture
 def drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[MisbehavingServer]:
     with misbehaving_server(BODY) as running:
-        monkeypatch.setattr("backbeat.datasets.addresses.GOOGLE_DRIVE", running.url("").rstrip("/"))
-        monkeypatch.setattr("backbeat.datasets.hubs.GOOGLE_DRIVE", running.url("").rstrip("/"))
+        monkeypatch.setattr("backbeat.datasets.transport.addresses.GOOGLE_DRIVE", running.url("").rstrip("/"))
+        monkeypatch.setattr("backbeat.datasets.transport.hubs.GOOGLE_DRIVE", running.url("").rstrip("/"))
         yield running
 
 
@@ -254,6 +254,6 @@ def test_page_for_browsers_only_is_known_anywhere() -> None:
 
 def test_file_comes_from_zenodo(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with misbehaving_server(BODY) as zenodo:
-        monkeypatch.setattr("backbeat.datasets.addresses.ZENODO", zenodo.url("").rstrip("/"))
+        monkeypatch.setattr("backbeat.datasets.transport.addresses.ZENODO", zenodo.url("").rstrip("/"))
         record_of(project, "zenodo://123/an%20archive.zip")
         assert (fetched(project), zenodo.seen[0].path) == (BODY, "/records/123/files/an%20archive.zip?download=1")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backbeat.datasets.partial import BLOCK_BYTES, part_path
+from backbeat.datasets.transport.partial import BLOCK_BYTES, part_path
 from misbehaving_server import MisbehavingServer, misbehaving_server
 from one_dataset import BODY, files_under_final_names, new_project, record_of, staged
 from random_lies import download_once, random_answer

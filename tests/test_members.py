@@ -19,10 +19,10 @@ import pytest
 
 from backbeat.datasets.download import download
 from backbeat.datasets.layouts import pick_members
-from backbeat.datasets.members import plan_members
-from backbeat.datasets.partial import part_path
+from backbeat.datasets.packed.zipdirectory import LocalBytes, read_directory
 from backbeat.datasets.registry import Members, load_record
-from backbeat.datasets.zipdirectory import LocalBytes, read_directory
+from backbeat.datasets.transport.members import plan_members
+from backbeat.datasets.transport.partial import part_path
 from backbeat.drums.egmd import Sequence, read_index
 from backbeat.errors import BackbeatError, ConfigError, DownloadError, StorageError
 from one_dataset import HASTY, files_under_final_names, new_project, record_of, staged, wait_for
@@ -131,7 +131,7 @@ def test_arithmetic_is_what_the_server_counts(
     project: Path, server: RangeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     want(project, server, names=PICKED)
-    with caplog.at_level(logging.INFO, "backbeat.datasets.members"):
+    with caplog.at_level(logging.INFO, "backbeat.datasets.transport.members"):
         fetched(project).close()
     assert "40 of 5,000 members: " in caplog.text
     assert f" asked in {server.requests} requests (1.0" in caplog.text
@@ -317,7 +317,7 @@ def test_after_a_crash_members_are_proven(killed: RangeServer, project: Path, mo
     with part_path(staged(project)).open("r+b") as part:
         part.seek(5_000)
         part.write(bytes(3_000))
-    monkeypatch.setattr("backbeat.datasets.members.boot_id", lambda: "another boot")
+    monkeypatch.setattr("backbeat.datasets.transport.members.boot_id", lambda: "another boot")
     assert contents(project) == EXPECTED
 
 

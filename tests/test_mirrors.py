@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backbeat.datasets.partial import part_path
+from backbeat.datasets.transport.partial import part_path
 from backbeat.errors import DownloadError
 from misbehaving_server import Answer, MisbehavingServer
 from one_dataset import BODY, fetched, record_of, staged

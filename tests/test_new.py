@@ -235,7 +235,7 @@ def test_branch_of_the_hub_is_pinned(project: Path, server: MisbehavingServer, m
 def test_record_of_zenodo_is_all_of_its_files(
     source: str, project: Path, server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backbeat.datasets.addresses.ZENODO", server.url("").rstrip("/"))
+    monkeypatch.setattr("backbeat.datasets.transport.addresses.ZENODO", server.url("").rstrip("/"))
     md5 = f"md5:{hashlib.md5(BODY).hexdigest()}"
     files = [{"key": "a b.zip", "size": len(BODY), "checksum": md5}, {"key": "c.csv", "size": len(BODY)}]
     server.pages["/api/records/123"] = Answer(status=200, body=json.dumps({"files": files}).encode())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backbeat.datasets import partial
-from backbeat.datasets.partial import Partial, part_path
+from backbeat.datasets.transport import partial
+from backbeat.datasets.transport.partial import Partial, part_path
 
 CONTENT = bytes(range(256)) * 16
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backbeat.datasets.addresses import Address
-from backbeat.datasets.ranges import RemoteFile, VersionChangedError
-from backbeat.datasets.spans import LONGEST_GAP_BYTES, WASTE, Span, in_batches, in_pieces, merged
-from backbeat.datasets.zipdirectory import TAIL_BYTES
+from backbeat.datasets.packed.zipdirectory import TAIL_BYTES
+from backbeat.datasets.transport.addresses import Address
+from backbeat.datasets.transport.ranges import RemoteFile, VersionChangedError
+from backbeat.datasets.transport.spans import LONGEST_GAP_BYTES, WASTE, Span, in_batches, in_pieces, merged
 from backbeat.errors import DownloadError
 from one_dataset import HASTY
 from range_server import RangeServer, range_server
@@ -121,7 +121,7 @@ def test_server_without_many_ranges_is_asked_for_them_once(many: str, server: Ra
 def test_host_that_is_known_to_send_everything_is_not_asked_for_many(
     server: RangeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backbeat.datasets.ranges.HOSTS_OF_ONE_RANGE", ("0.0.1",))
+    monkeypatch.setattr("backbeat.datasets.transport.ranges.HOSTS_OF_ONE_RANGE", ("0.0.1",))
     with RemoteFile(Address(server.url), HASTY, "some/some.zip") as remote:
         assert (contents(remote), any("," in (asked or "") for asked in server.asked)) == (right(), False)
 

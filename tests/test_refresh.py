@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from backbeat.datasets.patience import Patience
 from backbeat.datasets.refresh import Freshness, refresh
+from backbeat.datasets.transport.patience import Patience
 from backbeat.storage.staging import open_staging
 from misbehaving_server import Answer, MisbehavingServer, misbehaving_server
 from one_dataset import BODY, HASH, OTHER_BODY, new_project, record_of
@@ -228,7 +228,7 @@ def test_hash_that_the_record_lacks_is_said(project: Path, hub: MisbehavingServe
 
 @pytest.fixture
 def zenodo(server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch) -> MisbehavingServer:
-    monkeypatch.setattr("backbeat.datasets.addresses.ZENODO", server.url("").rstrip("/"))
+    monkeypatch.setattr("backbeat.datasets.transport.addresses.ZENODO", server.url("").rstrip("/"))
     files = [{"key": "archive.zip", "size": len(BODY), "checksum": MD5}, {"key": "b c.zip", "size": 5}]
     server.pages["/api/records/123"] = Answer(status=200, body=json.dumps({"files": files}).encode())
     return server

@@ -18,10 +18,10 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from backbeat.cli.dataset_content import register
-from backbeat.datasets.containers import iterate
 from backbeat.datasets.headers import array_shape, audio_info, kind_of
-from backbeat.datasets.items import BytesContent, Item
 from backbeat.datasets.mini import write_archive
+from backbeat.datasets.packed.containers import iterate
+from backbeat.datasets.packed.items import BytesContent, Item
 from backbeat.datasets.stats import Stats, stats, stats_of
 from backbeat.errors import ArchiveError, BackbeatError
 from one_dataset import new_project, record_of

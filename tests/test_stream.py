@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from backbeat.datasets.items import Item
+from backbeat.datasets.packed.items import Item
 from backbeat.datasets.stream import stream
 from backbeat.errors import ArchiveError, ConfigError, DownloadError
 from misbehaving_server import Answer, MisbehavingServer, misbehaving_server

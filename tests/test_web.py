@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from backbeat.datasets.web import host_slot
+from backbeat.datasets.transport.web import host_slot
 
 
 @pytest.mark.parametrize(("host", "bound"), [("zenodo.org", 2), ("example.org", 4)])

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backbeat.datasets.zipdirectory import TAIL_BYTES, ByteSource, Entry, LocalBytes, SplitBytes, read_directory
-from backbeat.datasets.zipwriting import stored_anew, write_directory
+from backbeat.datasets.packed.zipdirectory import TAIL_BYTES, ByteSource, Entry, LocalBytes, SplitBytes, read_directory
+from backbeat.datasets.packed.zipwriting import stored_anew, write_directory
 from backbeat.errors import ArchiveError
 
 NOISE = random.Random(1).randbytes(200_000)

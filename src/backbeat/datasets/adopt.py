@@ -1,7 +1,7 @@
 """Taking in copies that are on this machine already: an earlier download, or what a person fetched in a browser.
 
 A copy is proven like a download: its size first, for all copies, then its hash; what is wrong never gets a final name.
-It is linked where it is on the disk of the staging store, else copied (see `backbeat.datasets.sources`). When the last
+It is linked where it is on the disk of the staging store, else copied (see `transport.sources`). When the last
 file of the dataset is here, `data/raw/<name>` is made as by a download.
 """
 
@@ -14,10 +14,10 @@ from typing import Literal
 
 from backbeat.datasets.checks import note_check
 from backbeat.datasets.download import alone, download, refuse_excluded
-from backbeat.datasets.patience import Patience
 from backbeat.datasets.places import staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record
-from backbeat.datasets.sources import Wanted, take_local
+from backbeat.datasets.transport.patience import Patience
+from backbeat.datasets.transport.sources import Wanted, take_local
 from backbeat.errors import DownloadError
 from backbeat.storage.staging import Staging, disk_errors, open_staging
 

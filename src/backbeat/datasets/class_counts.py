@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from pathlib import PurePosixPath
 
-from backbeat.datasets.items import Item
+from backbeat.datasets.packed.items import Item
 from backbeat.errors import ArchiveError
 
 # One class is no distinction, and more than these are no classes but ids.

@@ -8,7 +8,7 @@ The rules:
 - Bytes arrive as `.part` beside the final name, on the same disk. Only when their number and their hash are the
   promised ones are they synced to the disk and renamed. No wrong byte is ever under a final name, whenever the
   process dies.
-- A killed download goes on where it was (see `backbeat.datasets.transfer` for when that is safe). Bytes with the wrong
+- A killed download goes on where it was (see `transport.transfer` for when that is safe). Bytes with the wrong
   hash are removed, so that the next try starts over instead of failing the same way.
 - The addresses of a file are tried in order. A disk without room is no reason to try the next one.
 - Room for the whole file is asked for before its first byte.
@@ -29,13 +29,13 @@ from filelock import FileLock, Timeout
 
 from backbeat.datasets.bandwidth import note_bandwidth
 from backbeat.datasets.checks import note_check
-from backbeat.datasets.extraction import unpacked
-from backbeat.datasets.hashing import hash_file
-from backbeat.datasets.partial import part_path
-from backbeat.datasets.patience import Patience
+from backbeat.datasets.packed.extraction import unpacked
 from backbeat.datasets.places import KIND, RAW_FOLDER, staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record, url_scheme
-from backbeat.datasets.sources import Wanted, fetch
+from backbeat.datasets.transport.hashing import hash_file
+from backbeat.datasets.transport.partial import part_path
+from backbeat.datasets.transport.patience import Patience
+from backbeat.datasets.transport.sources import Wanted, fetch
 from backbeat.errors import BackbeatError, ConfigError, DownloadError
 from backbeat.executor import run_threads
 from backbeat.storage.staging import Staging, disk_errors, link_folder, open_staging, require_space

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import mido
 
 from backbeat.audio.read import MAX_CHANNELS, MAX_SAMPLE_RATE_HZ, AudioInfo, read_info
-from backbeat.datasets.items import Item
+from backbeat.datasets.packed.items import Item
 from backbeat.errors import ArchiveError, MidiError
 
 KINDS = {

@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from backbeat.datasets.egmdtable import find_table, kit_of, read_table, write_table
+from backbeat.datasets.packed.zipdirectory import Entry
 from backbeat.datasets.registry import Members
-from backbeat.datasets.zipdirectory import Entry
 from backbeat.errors import ConfigError
 
 Layout = Literal["egmd", "audio-folder", "midi-folder", "npy", "table", "none"]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from backbeat.datasets.addresses import hub_file, zenodo_file
 from backbeat.datasets.registry import UNVERIFIED, url_scheme
-from backbeat.datasets.sources import local_path
-from backbeat.datasets.upstream import look, zenodo_files
+from backbeat.datasets.transport.addresses import hub_file, zenodo_file
+from backbeat.datasets.transport.sources import local_path
+from backbeat.datasets.transport.upstream import look, zenodo_files
 from backbeat.errors import ConfigError, DownloadError
 
 MOST_FILES = 200

@@ -27,16 +27,16 @@ from typing import Any
 
 from backbeat.config import load_yaml, validated
 from backbeat.datasets.checks import note_check
-from backbeat.datasets.containers import is_tar, is_zip, members_of
 from backbeat.datasets.download import DEFAULT_JOBS, stage_file
-from backbeat.datasets.hashing import DEFAULT_ALGORITHM, hash_file
 from backbeat.datasets.layouts import guess_layout
 from backbeat.datasets.listing import Listed, list_address, list_own
-from backbeat.datasets.patience import Patience
+from backbeat.datasets.packed.containers import is_tar, is_zip, members_of
 from backbeat.datasets.places import staged_path
 from backbeat.datasets.record_text import record_text
 from backbeat.datasets.registry import RECORDS_FOLDER, UNVERIFIED, Phase, Record, RecordFile, url_scheme
 from backbeat.datasets.stages import sync_stages
+from backbeat.datasets.transport.hashing import DEFAULT_ALGORITHM, hash_file
+from backbeat.datasets.transport.patience import Patience
 from backbeat.errors import ArchiveError, BackbeatError, ConfigError
 from backbeat.executor import run_threads
 from backbeat.storage.staging import new_file, open_staging

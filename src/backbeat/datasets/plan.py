@@ -10,10 +10,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from backbeat.datasets.bandwidth import Bandwidth, last_bandwidth
-from backbeat.datasets.partial import part_path
 from backbeat.datasets.places import staged_path
 from backbeat.datasets.registry import PER_ITEM, UNVERIFIED, License, Record, RecordFile, load_registry, url_scheme
 from backbeat.datasets.selection import LeftOut, Wish, select
+from backbeat.datasets.transport.partial import part_path
 from backbeat.errors import BackbeatError
 from backbeat.storage.staging import Staging, nearest_existing, open_staging
 
@@ -176,7 +176,7 @@ def _file_plan(project: Path, staging: Staging, record: Record, file: RecordFile
 
 
 def _members_bytes(project: Path, record: Record, file: RecordFile) -> int | None:
-    from backbeat.datasets.members import plan_members
+    from backbeat.datasets.transport.members import plan_members
 
     try:
         return plan_members(project, record, file).asked_bytes

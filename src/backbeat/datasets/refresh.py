@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from backbeat.datasets.addresses import zenodo_file
-from backbeat.datasets.hashing import hash_file
-from backbeat.datasets.patience import Patience
 from backbeat.datasets.registry import (
     RECORDS_FOLDER,
     UNVERIFIED,
@@ -27,8 +24,11 @@ from backbeat.datasets.registry import (
     load_registry,
     url_scheme,
 )
-from backbeat.datasets.sources import local_path
-from backbeat.datasets.upstream import SHORT, Upstream, look, zenodo_files
+from backbeat.datasets.transport.addresses import zenodo_file
+from backbeat.datasets.transport.hashing import hash_file
+from backbeat.datasets.transport.patience import Patience
+from backbeat.datasets.transport.sources import local_path
+from backbeat.datasets.transport.upstream import SHORT, Upstream, look, zenodo_files
 from backbeat.errors import BackbeatError, DownloadError
 from backbeat.executor import run_threads
 from backbeat.storage.staging import new_file, open_staging

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backbeat.datasets.class_counts import ClassCounts
-from backbeat.datasets.containers import dataset_items
 from backbeat.datasets.headers import KINDS, ArrayShape, array_shape, audio_info, kind_of, midi_length_s
-from backbeat.datasets.items import Item
+from backbeat.datasets.packed.containers import dataset_items
+from backbeat.datasets.packed.items import Item
 from backbeat.datasets.registry import load_record
 from backbeat.errors import BackbeatError
 

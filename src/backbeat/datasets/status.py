@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from backbeat.datasets.checks import last_check
-from backbeat.datasets.partial import part_path
 from backbeat.datasets.places import RAW_FOLDER, staged_path
 from backbeat.datasets.registry import Record, load_record, load_registry
+from backbeat.datasets.transport.partial import part_path
 from backbeat.storage.staging import Staging, open_staging
 
 

@@ -2,9 +2,9 @@
 
 A dataset that is here is read where it is. Otherwise, file by file, in the order of the record:
 
-- a tar, and a file that is no archive, as one body over HTTP (see `backbeat.datasets.webstream`); items are read before
+- a tar, and a file that is no archive, as one body over HTTP (see `transport.webstream`); items are read before
   the next one is asked for, and at the end the whole is compared with the record's hash;
-- a zip by ranges: its directory, then what is wanted of it, neighbours together; each member's CRC-32 is compared;
+- a zip by ranges: its directory, then what is wanted of it, neighbors together; each member's CRC-32 is compared;
 - a zip in parts by ranges over all of its parts.
 
 Nothing is written. The addresses of a file are tried in order until one answers. `members` of a record apply.
@@ -22,19 +22,19 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from backbeat.datasets.addresses import resolve
-from backbeat.datasets.containers import dataset_items, files_only, grouped, is_here, is_tar, is_zip, members_of
 from backbeat.datasets.download import refuse_excluded
-from backbeat.datasets.items import CHUNK_BYTES, BytesContent, Item, StreamContent
 from backbeat.datasets.layouts import pick_members
-from backbeat.datasets.patience import Patience
-from backbeat.datasets.ranges import RemoteFile
+from backbeat.datasets.packed.containers import dataset_items, files_only, grouped, is_here, is_tar, is_zip, members_of
+from backbeat.datasets.packed.items import CHUNK_BYTES, BytesContent, Item, StreamContent
+from backbeat.datasets.packed.tars import tar_items
+from backbeat.datasets.packed.zipdirectory import ByteSource, Entry, read_directory
+from backbeat.datasets.packed.zips import zip_item, zip_items
 from backbeat.datasets.registry import Members, Record, RecordFile, load_record, url_scheme
-from backbeat.datasets.sources import local_path
-from backbeat.datasets.tars import tar_items
-from backbeat.datasets.webstream import WebStream
-from backbeat.datasets.zipdirectory import ByteSource, Entry, read_directory
-from backbeat.datasets.zips import zip_item, zip_items
+from backbeat.datasets.transport.addresses import resolve
+from backbeat.datasets.transport.patience import Patience
+from backbeat.datasets.transport.ranges import RemoteFile
+from backbeat.datasets.transport.sources import local_path
+from backbeat.datasets.transport.webstream import WebStream
 from backbeat.errors import BackbeatError, DownloadError
 
 # How much of a remote zip is asked for at once: little at first, in case little is wanted, then more and more.

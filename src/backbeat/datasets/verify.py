@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from backbeat.datasets.archives import list_members, read_member
 from backbeat.datasets.checks import first_hash, last_check, note_check
-from backbeat.datasets.hashing import algorithm_of, hash_file
+from backbeat.datasets.packed.archives import list_members, read_member
 from backbeat.datasets.places import staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record
+from backbeat.datasets.transport.hashing import algorithm_of, hash_file
 from backbeat.errors import ArchiveError, BackbeatError
 from backbeat.executor import default_workers, run_threads
 from backbeat.progress import progress

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbeat.datasets.archives import Member, list_members, read_member
 from backbeat.datasets.egmdtable import COLUMNS, SPLITS, find_table, kit_of, read_table
+from backbeat.datasets.packed.archives import Member, list_members, read_member
 from backbeat.errors import ArchiveError
 
 

@@ -23,8 +23,8 @@ from typing import Any
 from backbeat.audio.logmel import LogMel
 from backbeat.audio.read import mono_blocks
 from backbeat.config import FeatureParams, load_params
-from backbeat.datasets.archives import read_member
 from backbeat.datasets.intended_use import require_use
+from backbeat.datasets.packed.archives import read_member
 from backbeat.datasets.registry import load_record
 from backbeat.drums.classes import load_drums
 from backbeat.drums.egmd import find_archive, read_index

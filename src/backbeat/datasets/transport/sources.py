@@ -3,7 +3,7 @@
 Each takes what is wanted and one address, and either gives the complete, proven file its final name or raises and
 leaves nothing under that name.
 
-- `http:`, `https:`, `zenodo:`, `gdrive:`: see `backbeat.datasets.transfer`, `addresses` and `hubs`.
+- `http:`, `https:`, `zenodo:`, `gdrive:`: see `backbeat.datasets.transport.transfer`, `addresses` and `hubs`.
 - `hf:`: the same, unless the Hugging Face cache of this machine has the file: then it is taken like one of your own.
 - `file:`: a copy of your own. On the disk of the staging store it becomes a hard link, since copying an archive
   of 96 GB takes its time and its space a second time; then the two names share their bytes, so the file may be
@@ -24,10 +24,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from backbeat.datasets.checks import note_check
-from backbeat.datasets.hashing import algorithm_of, hash_file, require_promised
-from backbeat.datasets.partial import Partial
-from backbeat.datasets.patience import Patience
 from backbeat.datasets.registry import RecordFile, url_scheme
+from backbeat.datasets.transport.hashing import algorithm_of, hash_file, require_promised
+from backbeat.datasets.transport.partial import Partial
+from backbeat.datasets.transport.patience import Patience
 from backbeat.errors import DownloadError
 from backbeat.storage.staging import disk_errors, new_file, publish, require_space
 
@@ -67,7 +67,7 @@ def fetch(wanted: Wanted, url: str) -> None:
     """
     scheme = url_scheme(url)
     if wanted.file.members is not None and scheme not in {"generate", "manual"}:
-        from backbeat.datasets.members import fetch_members
+        from backbeat.datasets.transport.members import fetch_members
 
         fetch_members(wanted, url)
     else:
@@ -76,7 +76,7 @@ def fetch(wanted: Wanted, url: str) -> None:
 
 def _from_web(wanted: Wanted, url: str) -> None:
     # Only this source needs an HTTP client, which takes a while to load.
-    from backbeat.datasets.transfer import Transfer
+    from backbeat.datasets.transport.transfer import Transfer
 
     with Partial(wanted.final, algorithm_of(wanted.file)) as part:
         Transfer(wanted.dataset, wanted.file, url, part, wanted.patience).run()
@@ -93,7 +93,7 @@ def _from_web(wanted: Wanted, url: str) -> None:
 
 
 def _from_hugging_face(wanted: Wanted, url: str) -> None:
-    from backbeat.datasets.hubs import cached_file
+    from backbeat.datasets.transport.hubs import cached_file
 
     cached = cached_file(url)
     if cached is not None:

@@ -25,13 +25,14 @@ from urllib.parse import urlsplit
 
 import requests
 
-from backbeat.datasets.addresses import Address
-from backbeat.datasets.ahead import ahead
-from backbeat.datasets.multipart import BrokenBody, read_exactly, read_parts
-from backbeat.datasets.patience import Patience
-from backbeat.datasets.spans import PIECE_BYTES, Span, in_batches
-from backbeat.datasets.traffic import Meter, Traffic
-from backbeat.datasets.web import (
+from backbeat.datasets.packed.zipdirectory import TAIL_BYTES
+from backbeat.datasets.transport.addresses import Address
+from backbeat.datasets.transport.ahead import ahead
+from backbeat.datasets.transport.multipart import BrokenBody, read_exactly, read_parts
+from backbeat.datasets.transport.patience import Patience
+from backbeat.datasets.transport.spans import PIECE_BYTES, Span, in_batches
+from backbeat.datasets.transport.traffic import Meter, Traffic
+from backbeat.datasets.transport.web import (
     BODY_ERRORS,
     TRANSIENT_STATUSES,
     host_slot,
@@ -41,7 +42,6 @@ from backbeat.datasets.web import (
     strong_validator,
     timeouts_s,
 )
-from backbeat.datasets.zipdirectory import TAIL_BYTES
 from backbeat.errors import DownloadError
 
 # In one request; Apache sends 200 at most.
@@ -148,7 +148,7 @@ class RemoteFile:
         """Yield runs of bytes in their order, several at a time asked for.
 
         Args:
-            spans: within the file, each small enough for memory (see `backbeat.datasets.spans.in_pieces`).
+            spans: within the file, each small enough for memory (see `backbeat.datasets.transport.spans.in_pieces`).
 
         Raises:
             DownloadError: if they cannot be had.

@@ -1,6 +1,6 @@
 """Taking an archive apart where its layout cannot be read in place: all of it as declared, or nothing.
 
-What is refused is in `backbeat.datasets.extraction_rules`; one such member and nothing is extracted.
+What is refused is in `backbeat.datasets.packed.extraction_rules`; one such member and nothing is extracted.
 
 Files are made in a fresh folder `<name>.part` beside the target, each under a name that was not there (O_EXCL) and
 through no link (O_NOFOLLOW), then read again and compared with the listing (names, sizes, CRC-32), synced, and the
@@ -20,11 +20,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from backbeat.datasets.containers import is_tar, is_zip, members_of
-from backbeat.datasets.extraction_rules import Rules
-from backbeat.datasets.items import CHUNK_BYTES, Item
+from backbeat.datasets.packed.containers import is_tar, is_zip, members_of
+from backbeat.datasets.packed.extraction_rules import Rules
+from backbeat.datasets.packed.items import CHUNK_BYTES, Item
+from backbeat.datasets.packed.zipdirectory import LocalBytes, read_directory
 from backbeat.datasets.registry import Record, RecordFile, Unpack
-from backbeat.datasets.zipdirectory import LocalBytes, read_directory
 from backbeat.errors import ArchiveError
 from backbeat.provenance import digest_of
 from backbeat.storage.staging import Staging, disk_errors, require_space

@@ -33,12 +33,12 @@ import requests
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ReadTimeoutError
 from urllib3.exceptions import HTTPError as BodyError
 
-from backbeat.datasets.addresses import Address, resolve
-from backbeat.datasets.hubs import explain_html, explain_status, follow_form
-from backbeat.datasets.partial import Partial
-from backbeat.datasets.patience import Patience
 from backbeat.datasets.registry import RecordFile
-from backbeat.datasets.web import (
+from backbeat.datasets.transport.addresses import Address, resolve
+from backbeat.datasets.transport.hubs import explain_html, explain_status, follow_form
+from backbeat.datasets.transport.partial import Partial
+from backbeat.datasets.transport.patience import Patience
+from backbeat.datasets.transport.web import (
     TRANSIENT_STATUSES,
     content_length,
     host_slot,

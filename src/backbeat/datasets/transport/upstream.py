@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 import requests
 
-from backbeat.datasets import addresses
-from backbeat.datasets.addresses import resolve
-from backbeat.datasets.hubs import explain_html, explain_status
-from backbeat.datasets.patience import Patience
 from backbeat.datasets.registry import HASH_PATTERN
-from backbeat.datasets.web import (
+from backbeat.datasets.transport import addresses
+from backbeat.datasets.transport.addresses import resolve
+from backbeat.datasets.transport.hubs import explain_html, explain_status
+from backbeat.datasets.transport.patience import Patience
+from backbeat.datasets.transport.web import (
     BODY_ERRORS,
     TRANSIENT_STATUSES,
     content_length,

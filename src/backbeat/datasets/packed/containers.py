@@ -8,7 +8,7 @@ archives stay closed.
 - Items come in the order of the archive, one at a time; nothing grows with their number but the directory of a zip.
 - A tar is read from front to back: its items are read before the next one is asked for, or not at all.
 - The CRC-32 of a zip's member is compared whenever its content is read; a tar's own checks are in
-  `backbeat.datasets.tars`.
+  `backbeat.datasets.packed.tars`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from backbeat.datasets.items import CHUNK_BYTES, Item, file_item
+from backbeat.datasets.packed.items import CHUNK_BYTES, Item, file_item
+from backbeat.datasets.packed.tars import tar_items
+from backbeat.datasets.packed.zipdirectory import LocalBytes, SplitBytes, read_directory
+from backbeat.datasets.packed.zips import zip_items
 from backbeat.datasets.places import RAW_FOLDER, staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record
-from backbeat.datasets.tars import tar_items
-from backbeat.datasets.zipdirectory import LocalBytes, SplitBytes, read_directory
-from backbeat.datasets.zips import zip_items
 from backbeat.errors import ArchiveError, DownloadError
 from backbeat.progress import Advance, progress
 from backbeat.storage.staging import open_staging

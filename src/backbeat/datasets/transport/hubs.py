@@ -15,8 +15,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from backbeat.datasets.addresses import GOOGLE_DRIVE, HubFile, hub_endpoint, hub_file, resolve, zenodo_file
 from backbeat.datasets.registry import url_scheme
+from backbeat.datasets.transport.addresses import GOOGLE_DRIVE, HubFile, hub_endpoint, hub_file, resolve, zenodo_file
 
 _ADOPT = "or fetch it in a browser and hand it over with backbeat datasets adopt"
 _ONLY_BROWSERS = "open the homepage of the dataset in a browser, fetch the file there, then: backbeat datasets adopt"

@@ -1,7 +1,7 @@
 """Some members of a zip, out of an archive on a server or on this machine, as a valid zip in the original order.
 
-- The directory says where everything is and will be (see `backbeat.datasets.memberplan`).
-- Neighbors are asked for together (see `backbeat.datasets.spans` and `backbeat.datasets.ranges`). Each member's bytes
+- The directory says where everything is and will be (see `transport.memberplan`).
+- Neighbors are asked for together (see `transport.spans` and `backbeat.datasets.transport.ranges`). Each member's bytes
   are copied as they are, from its local header to its data descriptor, while its CRC-32 is compared. A damaged one is
   asked for once more.
 - A new directory behind them makes it a zip. Only then does it take its name.
@@ -20,14 +20,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from backbeat.datasets.membercheck import MemberCheck
-from backbeat.datasets.memberplan import Arithmetic, LocalSpans, MemberPlan, Piece, SpanSource, plan_of
-from backbeat.datasets.partial import boot_id, part_path
-from backbeat.datasets.patience import Patience
+from backbeat.datasets.packed.zipwriting import write_directory
 from backbeat.datasets.registry import Members, Record, RecordFile, load_record, url_scheme
-from backbeat.datasets.sources import Wanted, local_path
-from backbeat.datasets.spans import Span, in_pieces
-from backbeat.datasets.zipwriting import write_directory
+from backbeat.datasets.transport.membercheck import MemberCheck
+from backbeat.datasets.transport.memberplan import Arithmetic, LocalSpans, MemberPlan, Piece, SpanSource, plan_of
+from backbeat.datasets.transport.partial import boot_id, part_path
+from backbeat.datasets.transport.patience import Patience
+from backbeat.datasets.transport.sources import Wanted, local_path
+from backbeat.datasets.transport.spans import Span, in_pieces
 from backbeat.errors import ArchiveError, DownloadError
 from backbeat.progress import Advance, progress
 from backbeat.provenance import digest_of
@@ -61,7 +61,7 @@ def fetch_members(wanted: Wanted, url: str) -> Arithmetic:
         DownloadError: if it cannot be had from there, is damaged, or is not the archive of the record.
         StorageError: if the disk is or would be full.
     """
-    from backbeat.datasets.ranges import VersionChangedError
+    from backbeat.datasets.transport.ranges import VersionChangedError
 
     layout = load_record(wanted.project, wanted.dataset).layout
     try:
@@ -134,8 +134,8 @@ def _opened(wanted: Wanted, url: str) -> AbstractContextManager[SpanSource]:
             step = f"put it there, or correct urls in configs/datasets/{wanted.dataset}.yaml"
             raise DownloadError(f"{wanted.dataset}: {path} is not there", expected="a zip", next_step=step)
         return nullcontext(LocalSpans(path))
-    from backbeat.datasets.addresses import resolve
-    from backbeat.datasets.ranges import RemoteFile
+    from backbeat.datasets.transport.addresses import resolve
+    from backbeat.datasets.transport.ranges import RemoteFile
 
     return RemoteFile(resolve(url), wanted.patience, wanted.label)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 from backbeat.datasets.layouts import pick_members
-from backbeat.datasets.membercheck import MemberCheck
+from backbeat.datasets.packed.zipdirectory import ByteSource, Entry, LocalBytes, read_directory
+from backbeat.datasets.packed.zipwriting import stored_anew
 from backbeat.datasets.registry import Members
-from backbeat.datasets.spans import Span, in_pieces, merged
-from backbeat.datasets.traffic import Traffic
-from backbeat.datasets.zipdirectory import ByteSource, Entry, LocalBytes, read_directory
-from backbeat.datasets.zipwriting import stored_anew
+from backbeat.datasets.transport.membercheck import MemberCheck
+from backbeat.datasets.transport.spans import Span, in_pieces, merged
+from backbeat.datasets.transport.traffic import Traffic
 from backbeat.errors import ArchiveError
 
 # What a local header may be longer than its name, and a data descriptor after it. More than that between two members

@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from backbeat.datasets.items import CHUNK_BYTES, Item, Kind
-from backbeat.datasets.zipdirectory import LOCAL_HEADER, ByteSource, Entry
+from backbeat.datasets.packed.items import CHUNK_BYTES, Item, Kind
+from backbeat.datasets.packed.zipdirectory import LOCAL_HEADER, ByteSource, Entry
 from backbeat.errors import ArchiveError
 from backbeat.progress import Advance
 

@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbeat.datasets.zipdirectory import LOCAL_HEADER, LocalBytes, read_directory
+from backbeat.datasets.packed.zipdirectory import LOCAL_HEADER, LocalBytes, read_directory
 from backbeat.errors import ArchiveError
 
 _ENCRYPTED = 0x1

@@ -19,7 +19,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 
-from backbeat.datasets.items import Item, Kind
+from backbeat.datasets.packed.items import Item, Kind
 from backbeat.datasets.registry import Unpack
 from backbeat.errors import ArchiveError
 

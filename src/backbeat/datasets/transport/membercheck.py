@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from backbeat.datasets.zipdirectory import LOCAL_HEADER, Entry
+from backbeat.datasets.packed.zipdirectory import LOCAL_HEADER, Entry
 from backbeat.errors import ArchiveError
 
 _CHUNK_BYTES = 2**20

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import BinaryIO
 
-from backbeat.datasets.zipdirectory import (
+from backbeat.datasets.packed.zipdirectory import (
     CENTRAL,
     END,
     END64,

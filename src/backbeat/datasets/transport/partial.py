@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from backbeat.datasets.hashing import Hasher, hash_into, in_background, new_hasher
+from backbeat.datasets.transport.hashing import Hasher, hash_into, in_background, new_hasher
 
 BLOCK_BYTES = 64 * 2**20
 

@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from backbeat.datasets.items import CHUNK_BYTES, Item, Kind, StreamContent
+from backbeat.datasets.packed.items import CHUNK_BYTES, Item, Kind, StreamContent
 from backbeat.errors import ArchiveError
 
 if TYPE_CHECKING:

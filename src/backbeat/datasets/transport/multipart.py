@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import requests
 
-from backbeat.datasets.spans import Span
+from backbeat.datasets.transport.spans import Span
 
 CHUNK_BYTES = 2**20
 _LONGEST_LINE_BYTES = 2**13

@@ -1,7 +1,7 @@
 """The body of one address as a file that is read once, from its first byte to its last, and is written nowhere.
 
 - A connection that breaks is taken up where it broke, if the server gave something that `If-Range` may carry
-  (see `backbeat.datasets.web.strong_validator`). What has been read cannot be taken back: without that, or if the file
+  (see `transport.web.strong_validator`). What has been read cannot be taken back: without that, or if the file
   on the server has changed, the stream fails.
 - Broken, silent and refused connections are tried again as downloads are; each new byte sets the count back.
 - At the end the bytes are compared with the size and the hash of the record.
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import requests
 
-from backbeat.datasets.addresses import Address, resolve
-from backbeat.datasets.hashing import new_hasher
-from backbeat.datasets.hubs import explain_html, explain_status, follow_form
-from backbeat.datasets.patience import Patience
 from backbeat.datasets.registry import RecordFile
-from backbeat.datasets.web import (
+from backbeat.datasets.transport.addresses import Address, resolve
+from backbeat.datasets.transport.hashing import new_hasher
+from backbeat.datasets.transport.hubs import explain_html, explain_status, follow_form
+from backbeat.datasets.transport.patience import Patience
+from backbeat.datasets.transport.web import (
     BODY_ERRORS,
     TRANSIENT_STATUSES,
     content_length,
