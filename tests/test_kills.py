@@ -19,8 +19,10 @@ from random_lies import download_once, random_answer
 
 RUNS = 200
 
-# Of each run: kills before the server comes to its senses, and repetitions until the bytes must be there.
-KILLS = 3
+# Of each run: kills, processes that may end by themselves, both while the server lies, and repetitions after that
+# until the bytes must be there.
+KILLS = 2
+LEFT_ALONE = 1
 REPEATS = 4
 
 processes = multiprocessing.get_context("forkserver")
@@ -50,16 +52,15 @@ def one_run(folder: Path, dice: random.Random) -> int:
         server.piece_bytes = 8_192
         record_of(project, server.url())
         server.lies = lambda: random_answer(dice, elsewhere.url("quota.html"))
-        for _ in range(KILLS):
-            asked = len(server.seen)
-            kept = bytes_to_keep(project)
-            killed += killed_after(project, dice.uniform(0.0, 0.08))
+        delays_s = [dice.uniform(0.0, 0.1) for _ in range(KILLS)]
+        for delay_s in [*delays_s, *[None] * LEFT_ALONE]:
+            asked, kept = len(server.seen), bytes_to_keep(project)
+            killed += killed_after(project, delay_s)
             assert_nothing_wrong(project)
             assert_asked_for_the_rest(server, asked, kept)
         server.lies, server.body = None, BODY
         for _ in range(REPEATS):
-            if run_child(project).exitcode == 0:
-                break
+            killed_after(project, None)
         assert (project / "data/raw/lies/archive.zip").read_bytes() == BODY
     return killed
 
@@ -85,7 +86,8 @@ def assert_asked_for_the_rest(server: MisbehavingServer, asked: int, kept: int) 
         assert start >= max(1, kept - BLOCK_BYTES)
 
 
-def killed_after(project: Path, delay_s: float) -> bool:
+def killed_after(project: Path, delay_s: float | None) -> bool:
+    """Whether the process had to be killed after so long; without a delay it is left alone."""
     child = processes.Process(target=download_once, args=(project,))
     child.start()
     child.join(delay_s)
@@ -93,10 +95,3 @@ def killed_after(project: Path, delay_s: float) -> bool:
     child.kill()
     child.join()
     return alive
-
-
-def run_child(project: Path) -> multiprocessing.process.BaseProcess:
-    child = processes.Process(target=download_once, args=(project,))
-    child.start()
-    child.join()
-    return child

@@ -91,3 +91,8 @@ def test_excluded_dataset_asked_for_by_name_is_refused_with_its_reason(registry:
 def test_unknown_collection_gets_the_list(registry: dict[str, Record]) -> None:
     with pytest.raises(ConfigError, match="expected: one of wakeword"):
         select(registry, Wish(collection="wakewrod"))
+
+
+def test_misspelled_name_gets_the_nearest_one(registry: dict[str, Record]) -> None:
+    with pytest.raises(ConfigError, match=r"unknown dataset smal; did you mean small\?"):
+        select(registry, Wish(("smal",)))

@@ -356,8 +356,7 @@ def test_whole_archive_is_written_again_byte_for_byte() -> None:
 def test_many_members_are_written_so_that_they_can_be_counted() -> None:
     names = {f"{i}" for i in range(70_000)}
     out = rewritten(zipped(dict.fromkeys(names, b""), zipfile.ZIP_STORED), names)
-    with zipfile.ZipFile(out) as archive:
-        assert len(archive.namelist()) == 70_000
+    assert {entry.name for entry in read_directory(Bytes(out.getvalue()))} == names
 
 
 @pytest.mark.parametrize("name", ["t.csv", "Übung.csv"])

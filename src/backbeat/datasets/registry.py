@@ -30,6 +30,7 @@ import datetime as dt
 import difflib
 import re
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -256,14 +257,7 @@ def load_record(project: Path, name: str) -> Record:
     Raises:
         ConfigError: if there is no such dataset (with the nearest name that exists), or its record is not valid.
     """
-    known = _names(project)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        raise ConfigError(
-            f"unknown dataset {name}" + (f"; did you mean {near[0]}?" if near else ""),
-            expected=f"one of {', '.join(known) or '(the registry is empty)'}",
-            next_step=f"backbeat datasets list, or add {RECORDS_FOLDER}/{name}.yaml",
-        )
+    require_known(name, _names(project))
     where = f"{RECORDS_FOLDER}/{name}.yaml"
     record = validated(Record, load_yaml(project / where), where)
     if record.name != name:
@@ -274,6 +268,18 @@ def load_record(project: Path, name: str) -> Record:
             next_step="rename the file or correct the name",
         )
     return record
+
+
+def require_known(name: str, known: Collection[str]) -> None:
+    """Raise a ConfigError, with the nearest name that exists, if there is no such dataset."""
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    raise ConfigError(
+        f"unknown dataset {name}" + (f"; did you mean {near[0]}?" if near else ""),
+        expected=f"one of {', '.join(known) or '(the registry is empty)'}",
+        next_step=f"backbeat datasets list, or add {RECORDS_FOLDER}/{name}.yaml",
+    )
 
 
 def load_registry(project: Path) -> dict[str, Record]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from backbeat.datasets.registry import PHASES, Phase, Record
+from backbeat.datasets.registry import PHASES, Phase, Record, require_known
 from backbeat.errors import ConfigError
 
 
@@ -89,6 +89,7 @@ def collections_of(registry: Mapping[str, Record]) -> list[str]:
 
 
 def _named(registry: Mapping[str, Record], name: str) -> Record:
+    require_known(name, registry)
     record = registry[name]
     if record.excluded is not None:
         raise ConfigError(

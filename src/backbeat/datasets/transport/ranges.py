@@ -211,10 +211,8 @@ class RemoteFile:
         if len(left) < 2:
             raise _OneByOne
         asked = "bytes=" + ",".join(f"{span.start}-{span.end - 1}" for span in left)
-        with (
-            host_slot(self._address.url),
-            self._get(asked, sum(span.size_bytes for span in left), self._version.validator) as response,
-        ):
+        asked_bytes = sum(span.size_bytes for span in left)
+        with host_slot(self._address.url), self._get(asked, asked_bytes, self._version.validator) as response:
             self._require_version(response)
             if response.status_code != 206:
                 raise _OneByOne
@@ -234,10 +232,7 @@ class RemoteFile:
     def _rest(self, span: Span, found: bytearray) -> None:
         start = span.start + len(found)
         asked = f"bytes={start}-{span.end - 1}"
-        with (
-            host_slot(self._address.url),
-            self._get(asked, span.end - start, self._version.validator) as response,
-        ):
+        with host_slot(self._address.url), self._get(asked, span.end - start, self._version.validator) as response:
             self._require_version(response)
             given = response.headers.get("Content-Range", "nothing")
             if response.status_code != 206 or given != f"bytes {start}-{span.end - 1}/{self._version.size_bytes}":
@@ -256,9 +251,8 @@ class RemoteFile:
         self._meter.asked(1, asked_bytes)
         headers = dict(self._address.headers) | {"Range": asked} | ({"If-Range": if_range} if if_range else {})
         try:
-            response = self._session.get(
-                self._address.url, headers=headers, stream=True, timeout=timeouts_s(self._patience)
-            )
+            timeout = timeouts_s(self._patience)
+            response = self._session.get(self._address.url, headers=headers, stream=True, timeout=timeout)
         except (requests.ConnectionError, requests.Timeout) as error:
             raise _TryAgain(str(error), unreachable=self._known is None) from error
         except requests.RequestException as error:
