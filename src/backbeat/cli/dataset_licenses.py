@@ -38,9 +38,9 @@ def print_licenses(names: Names = None, model: Model = None, every: Every = Fals
 
 def _wanted(project: Path, names: list[str] | None, model: Path | None, every: bool) -> list[str] | None:
     if model is not None:
-        from backbeat.cli.pipeline import _need_training_packages
+        from backbeat.cli.pipeline import need_training_packages
 
-        _need_training_packages()
+        need_training_packages()
         import torch
 
         from backbeat.transcription.weights import load_model

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def preprocess(workers: Workers = None, cluster: Cluster = None) -> None:
     """Turn the raw archive into shards of spectrograms and onsets."""
-    _need_training_packages()
+    need_training_packages()
     from backbeat.drums import preprocess as stage
 
     result = stage.preprocess(find_project(), workers=workers, cluster=cluster)
@@ -67,7 +67,7 @@ def train(
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard logs.")] = None,
 ) -> None:
     """Train the transcriber on the shards."""
-    _need_training_packages()
+    need_training_packages()
     from backbeat.transcription import train as stage
 
     hardware = stage.Hardware(accelerator, devices, nodes, strategy)
@@ -84,7 +84,7 @@ def train(
 
 def evaluate() -> None:
     """Score the transcriber on the test split; writes reports/."""
-    _need_training_packages()
+    need_training_packages()
     from backbeat.transcription import evaluate as stage
 
     stage.evaluate(find_project())
@@ -107,7 +107,7 @@ def transcribe(
     as_json: Annotated[bool, typer.Option("--json", help="Also write the hits as JSON.")] = False,
 ) -> None:
     """Write a drum MIDI file for each recording."""
-    _need_training_packages()
+    need_training_packages()
     from backbeat.transcription.transcribe import transcribe as run
     from backbeat.transcription.weights import MODEL_FILE
 
@@ -145,7 +145,8 @@ def _score(f1: float | None) -> str:
     return "-" if f1 is None else f"{f1:.3f}"
 
 
-def _need_training_packages() -> None:
+def need_training_packages() -> None:
+    """Raise a ConfigError that says how to get PyTorch, if it is not installed."""
     from importlib.util import find_spec
 
     if find_spec("torch") is None:
