@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backbeat.datasets.download import alone
+from backbeat.datasets.download import alone, download
 from backbeat.datasets.prune import Pruned, prune
+from backbeat.storage.staging import open_staging
 from misbehaving_server import Answer, MisbehavingServer
 from one_dataset import BODY, fetched, files_under_final_names, record_of, staged
 
@@ -114,6 +116,21 @@ def test_what_an_ended_download_left_goes_with_its_dataset(project: Path, server
     gone(server)
     prune(project, "lies")
     assert not part.exists()
+
+
+@pytest.mark.parametrize("names", [(), ("lies",)])
+def test_what_was_unpacked_goes_with_its_archive(names: tuple[str, ...], project: Path) -> None:
+    with zipfile.ZipFile(project / "own.zip", "w") as archive:
+        archive.writestr("a.txt", "something")
+    limits = {"unpack": {"members": 1, "bytes": 100}}
+    record_of(project, "file:own.zip", size=None, hash="unverified", **limits)
+    download(project, "lies")
+    folder = open_staging(project).root / "unpacked"
+    assert [path.name for path in folder.glob("??/*/*")] == ["a.txt"]
+    if not names:
+        (project / "configs/datasets/lies.yaml").unlink()
+    prune(project, *names)
+    assert list(folder.glob("??/*/*")) == []
 
 
 def test_nothing_to_prune_is_nothing(project: Path) -> None:

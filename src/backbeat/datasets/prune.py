@@ -18,6 +18,8 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
+from backbeat.datasets.packed.extraction import KIND as UNPACKED
+from backbeat.datasets.packed.extraction import unpacked_folder
 from backbeat.datasets.places import KIND, RAW_FOLDER, staged_path
 from backbeat.datasets.refresh import Freshness, refresh
 from backbeat.datasets.registry import Record, RecordFile, load_record, load_registry
@@ -82,10 +84,13 @@ def prune(
 
 
 def _unreferenced(project: Path, staging: Staging) -> Iterator[Path]:
-    wanted = {staged_path(staging, file).name for record in load_registry(project).values() for file in record.files}
-    for entry in sorted((staging.root / KIND).glob("??/*")):
-        if entry.is_file() and _owner(entry) not in wanted:
-            yield entry
+    wanted = set()
+    for record in load_registry(project).values():
+        for file in record.files:
+            archive = staged_path(staging, file)
+            wanted |= {archive.name, unpacked_folder(staging, file, archive).name}
+    for kind in (KIND, UNPACKED):
+        yield from (entry for entry in sorted((staging.root / kind).glob("??/*")) if _owner(entry) not in wanted)
 
 
 def _owner(entry: Path) -> str:
@@ -97,12 +102,12 @@ def _owner(entry: Path) -> str:
 
 
 def _free(entry: Path, dry_run: bool) -> Iterator[Pruned]:
-    size_bytes = entry.stat().st_size
+    size_bytes = _size(entry)
     lock = FileLock(entry.with_name(f"{_owner(entry)}.lock.part"))
     try:
         with lock.acquire(timeout=0):
             if not dry_run:
-                entry.unlink(missing_ok=True)
+                _remove(entry)
     except Timeout:
         yield Pruned(entry.name, size_bytes, "kept", "a process is at work on it")
         return
@@ -120,7 +125,8 @@ def _free_file(
 ) -> Pruned | None:
     final = staged_path(staging, file)
     beside = [path for path in sorted(final.parent.glob(f"{final.name}*")) if path.suffix == ".part"]
-    size_bytes = sum(path.stat().st_size for path in [final, *beside] if path.is_file())
+    taken = [final, *beside, *([unpacked_folder(staging, file, final)] if file.unpack is not None else [])]
+    size_bytes = sum(map(_size, taken))
     what = f"{record.name}/{file.path}"
     if size_bytes == 0:
         return None
@@ -129,9 +135,21 @@ def _free_file(
     if reason_to_keep is not None and final.is_file():
         return Pruned(what, size_bytes, "kept", reason_to_keep)
     if not dry_run:
-        for path in [final, *beside]:
-            path.unlink(missing_ok=True)
+        for path in taken:
+            _remove(path)
     return Pruned(what, size_bytes, "removed", "it can be had again" if reason_to_keep is None else "incomplete")
+
+
+def _size(entry: Path) -> int:
+    files = entry.rglob("*") if entry.is_dir() else [entry]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def _reasons_to_keep(project: Path, record: Record) -> dict[str, str | None]:

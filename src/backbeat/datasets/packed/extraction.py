@@ -100,9 +100,7 @@ def unpacked(staging: Staging, record: Record, file: RecordFile, archive: Path) 
     """
     if file.unpack is None:
         raise ValueError(f"{file.path} stays packed")
-    limits = file.unpack.model_dump(mode="json")
-    source = file.promise[1] if file.promise is not None else archive.name
-    folder = staging.entry(KIND, digest_of({"archive": source, "limits": limits}), "")
+    folder = unpacked_folder(staging, file, archive)
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock.part")):
@@ -111,6 +109,13 @@ def unpacked(staging: Staging, record: Record, file: RecordFile, archive: Path) 
     beside = Path(file.path).parent
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {(beside / path.relative_to(folder)).as_posix(): path for path in paths}
+
+
+def unpacked_folder(staging: Staging, file: RecordFile, archive: Path) -> Path:
+    """Return where what comes out of an archive is or will be: it depends on the archive and on the limits alone."""
+    source = file.promise[1] if file.promise is not None else archive.name
+    limits = None if file.unpack is None else file.unpack.model_dump(mode="json")
+    return staging.entry(KIND, digest_of({"archive": source, "limits": limits}), "")
 
 
 @dataclass(frozen=True)
