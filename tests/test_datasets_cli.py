@@ -113,6 +113,15 @@ def test_container_fetches_at_its_start_only_if_told_to(
     assert (project / "data/raw/lies/archive.zip").exists() == there
 
 
+@pytest.mark.parametrize("columns", ["50", "80", "200"])
+def test_short_names_are_in_the_table_however_wide_it_is(
+    columns: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    record_of(project, "file:own.zip", name="x", path="y")
+    assert run("plan", "x").stdout.splitlines()[2].split()[0] == "x/y"
+
+
 def test_plan_fits_a_narrow_terminal(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     assert max(map(len, run("plan", "lies").stdout.splitlines()[:3])) <= 60

@@ -206,6 +206,13 @@ def test_data_folder_of_the_environment_is_where_the_bytes_go(
     assert (project / "data/raw/lies/archive.zip").resolve().is_relative_to(volume)
 
 
+def test_hash_that_is_put_into_the_record_later_costs_no_download(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url(), hash="unverified")
+    fetched(project)
+    record_of(project, server.url())
+    assert (fetched(project), len(server.seen)) == (BODY, 1)
+
+
 def test_redirect_is_followed(project: Path, server: MisbehavingServer) -> None:
     record_of(project, server.url())
     server.script = [Answer(status=302, headers={"Location": server.url("elsewhere.zip")})]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from backbeat.datasets.transport.hashing import in_background
 from backbeat.datasets.transport.partial import part_path
 from backbeat.errors import StorageError
 from misbehaving_server import Answer, MisbehavingServer
-from one_dataset import BODY, OTHER_BODY, fetched, record_of, staged, wait_for
+from one_dataset import BODY, OTHER_BODY, fetched, files_under_final_names, record_of, staged, wait_for
 
 
 def test_full_disk_is_refused_before_anything_is_asked_for(
@@ -88,3 +89,51 @@ from backbeat.datasets.download import download
 download(Path({str(project)!r}), "lies")
 """
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+
+
+def test_partial_file_that_another_program_replaced_gets_no_name(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url())
+    server.script = [Answer(stall_after=200_000)]
+    child = run_child(project)
+    assert server.stalled.wait(timeout=20)
+    part_path(staged(project)).unlink()
+    part_path(staged(project)).write_bytes(BODY[:1000])
+    server.go_on.set()
+    child.communicate(timeout=20)
+    assert files_under_final_names(project) == []
+
+
+def test_hash_that_breaks_is_an_error_and_not_a_wait_without_end() -> None:
+    class Broken:
+        def update(self, data: object) -> None:
+            raise MemoryError
+
+        def hexdigest(self) -> str:
+            return ""
+
+    def hash_a_lot() -> None:
+        with in_background(Broken()) as chunks:
+            for _ in range(100):
+                chunks.put(b"chunk")
+
+    with pytest.raises(MemoryError):
+        hash_a_lot()
+
+
+def test_own_file_in_the_folder_of_raw_data_is_not_removed(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url())
+    mine = project / "data/raw/lies/mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    with pytest.raises(StorageError, match=r"(?s)mine\.txt.*datasets adopt lies PATH"):
+        fetched(project)
+    assert (mine.read_text(), server.seen) == ("precious", [])
+
+
+def test_folder_of_raw_data_that_is_a_link_is_replaced(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url())
+    (project / "elsewhere").mkdir()
+    (project / "data/raw").mkdir(parents=True)
+    (project / "data/raw/lies").symlink_to(project / "elsewhere")
+    assert fetched(project) == BODY
+    assert list((project / "elsewhere").iterdir()) == []

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from backbeat.datasets.adopt import adopt
 from backbeat.datasets.download import alone, download
 from backbeat.datasets.prune import Pruned, prune
 from backbeat.storage.staging import open_staging
 from misbehaving_server import Answer, MisbehavingServer
-from one_dataset import BODY, fetched, files_under_final_names, record_of, staged
+from one_dataset import BODY, OTHER_BODY, fetched, files_under_final_names, record_of, staged
 
 
 def what_became(pruned: list[Pruned]) -> list[tuple[str, str]]:
@@ -106,6 +107,56 @@ def test_file_that_another_dataset_uses_stays(project: Path, server: Misbehaving
     fetched(project)
     (row,) = prune(project, "lies")
     assert (row.action, row.reason) == ("kept", "others is the same file")
+
+
+@pytest.mark.parametrize("names", [(), ("lies",)])
+def test_what_a_process_is_at_work_on_stays(names: tuple[str, ...], project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url())
+    part = staged(project).with_name(f"{staged(project).name}.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(BODY[:1000])
+    with alone(staged(project), "a download"):
+        if not names:
+            (project / "configs/datasets/lies.yaml").unlink()
+        assert [row.action for row in prune(project, *names)] == ["kept"]
+    assert (part.exists(), part.with_name(f"{part.stem}.lock.part").exists()) == (True, True)
+
+
+def test_what_was_adopted_for_another_version_of_the_record_is_the_only_copy(project: Path) -> None:
+    (project / "own.zip").write_bytes(BODY)
+    record_of(project, "manual://a.place", hash="unverified", size=None)
+    adopt(project, "lies", project / "own.zip")
+    (project / "own.zip").unlink()
+    record_of(project, "manual://a.place", hash=f"sha256:{'0' * 64}", size=None)
+    (row,) = prune(project)
+    assert (row.action, row.reason.startswith("the only copy")) == ("kept", True)
+
+
+def test_publisher_with_a_file_of_another_size_has_no_second_copy(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url(), size=None)
+    fetched(project)
+    server.body = BODY[:1000]
+    (row,) = prune(project, "lies")
+    assert (row.action, "1000 bytes there, 300000 expected" in row.reason) == ("kept", True)
+
+
+def test_own_copy_with_other_bytes_of_the_same_size_is_no_second_copy(project: Path) -> None:
+    (project / "own.zip").write_bytes(BODY)
+    record_of(project, "file:own.zip")
+    fetched(project)
+    (project / "own.zip").unlink()
+    (project / "own.zip").write_bytes(OTHER_BODY)
+    (row,) = prune(project, "lies")
+    assert (row.action, "other bytes" in row.reason) == ("kept", True)
+
+
+def test_files_of_somebody_s_own_stay(project: Path, server: MisbehavingServer) -> None:
+    record_of(project, server.url())
+    fetched(project)
+    mine = project / "data/raw/lies/mine.txt"
+    mine.write_text("precious")
+    prune(project, "lies")
+    assert mine.read_text() == "precious"
 
 
 def test_what_an_ended_download_left_goes_with_its_dataset(project: Path, server: MisbehavingServer) -> None:

@@ -46,6 +46,7 @@ def main() -> None:
             console.print(_plain(line))
         raise SystemExit(1) from None
     except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on with what is finished", err=True)
         raise SystemExit(130) from None
 
 

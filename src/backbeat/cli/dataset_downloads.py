@@ -16,7 +16,7 @@ from backbeat.cli.printing import AsJson, bytes_text, print_json, print_table
 from backbeat.config import find_project
 from backbeat.datasets.registry import PHASES, load_registry
 from backbeat.datasets.selection import Wish, select
-from backbeat.errors import ConfigError, DownloadError
+from backbeat.errors import BackbeatError, ConfigError, DownloadError
 
 if TYPE_CHECKING:
     from backbeat.datasets.plan import FilePlan, Plan
@@ -112,10 +112,15 @@ def download_datasets(
     if dry_run:
         return
     chosen = tuple(dict.fromkeys(file.dataset for file in planned.files))
+    failure: BackbeatError | None = None
     try:
         download(project, *chosen, jobs=jobs, verify=verify)
-    finally:
-        _lock(project, [line.dataset for line in status(project, *chosen) if line.state in {"present", "verified"}])
+    except BackbeatError as error:
+        failure = error
+    # What has come is recorded even if something else has not.
+    _lock(project, [line.dataset for line in status(project, *chosen) if line.state in {"present", "verified"}])
+    if failure is not None:
+        raise failure
     if as_json:
         print_json(status(project, *chosen) if chosen else [])
 
@@ -201,6 +206,12 @@ def _left(file: FilePlan) -> str:
     return "" if file.to_fetch_bytes == 0 else bytes_text(file.to_fetch_bytes)
 
 
+def _place(source: str) -> str:
+    """Return what a person can click on, where the place is an address."""
+    place = source.removeprefix("manual://")
+    return f"https://{place}" if "." in place.partition("/")[0] else place
+
+
 def _from(file: FilePlan) -> str:
     return {"have": "", "make": "made here", "person": "by hand", "copy": "your own copy"}.get(file.action, file.source)
 
@@ -209,7 +220,7 @@ def _plan_lines(plan: Plan) -> list[str]:
     about = "about " if plan.approximate else ""
     fetch = f"to fetch: {about}{bytes_text(plan.to_fetch_bytes)}"
     if plan.unknown:
-        fetch += f", and {len(plan.unknown)} files of unknown size"
+        fetch += f", and {len(plan.unknown)} file{'s' if plan.unknown[1:] else ''} of unknown size"
     if plan.bandwidth is not None and plan.duration_s is not None:
         fetch += f", {_duration(plan.duration_s)} at {plan.bandwidth.mbps:.0f} Mbit/s"
     elif plan.to_fetch_bytes:
@@ -218,9 +229,10 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"disk: {bytes_text(plan.free_bytes)} free now, {about}{bytes_text(max(0, plan.free_after_bytes))} afterwards"
     )
     lines = [fetch, room if plan.free_after_bytes >= 0 else f"{room}: it does not fit"]
+    lines += [f"members: {file.dataset}/{file.path}: {file.members}" for file in plan.files if file.members is not None]
     lines += [f"license: {name}: {'; '.join(texts)}" for name, texts in plan.cautions.items()]
     lines += [
-        f"by hand: {file.dataset}/{file.path}: {file.source}; then backbeat datasets adopt {file.dataset} PATH"
+        f"by hand: {file.dataset}/{file.path}: {_place(file.source)}; then backbeat datasets adopt {file.dataset} PATH"
         for file in plan.by_hand
     ]
     return [*lines, *(f"left out: {one.name}: {one.reason}" for one in plan.left_out)]

@@ -69,7 +69,10 @@ def show_status(names: Names = None, as_json: AsJson = False) -> None:
         return
     print_table(
         ("dataset", "size", "priority", "license", "state"),
-        [(line.dataset, bytes_text(line.size_bytes), line.priority, line.license, line.text) for line in found],
+        [
+            (line.dataset, "~" * line.approximate + bytes_text(line.size_bytes), line.priority, line.license, line.text)
+            for line in found
+        ],
         right=("size", "priority"),
     )
     here_bytes = sum(line.here_bytes for line in found)
@@ -93,6 +96,8 @@ def verify_datasets(
     verdicts = verify(project, *(names or here), quick=quick, jobs=jobs)
     if as_json:
         print_json(verdicts)
+    elif not verdicts:
+        typer.echo("nothing is here to be verified", err=True)
     else:
         for verdict in verdicts:
             typer.echo(f"{verdict.dataset}/{verdict.path}: {verdict.text}")

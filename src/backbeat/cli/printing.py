@@ -53,7 +53,7 @@ def print_table(
     room = console.width - sum(widths) - COLUMN_GAP * (len(headers) - 1)
     for header, width in zip(headers, widths, strict=True):
         squeezed = max(0, width + min(0, room)) if header == squeeze else None
-        if squeezed is None or squeezed >= LEAST_COLUMNS:
+        if squeezed is None or squeezed >= min(width, LEAST_COLUMNS):
             justify: Literal["left", "right"] = "right" if header in right else "left"
             table.add_column(header, justify=justify, no_wrap=squeezed is not None, max_width=squeezed)
         else:

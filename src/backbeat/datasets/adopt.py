@@ -17,7 +17,7 @@ from backbeat.datasets.download import alone, download, refuse_excluded
 from backbeat.datasets.places import staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record
 from backbeat.datasets.transport.patience import Patience
-from backbeat.datasets.transport.sources import Wanted, take_local
+from backbeat.datasets.transport.sources import Wanted, take_own
 from backbeat.errors import DownloadError
 from backbeat.storage.staging import Staging, disk_errors, open_staging
 
@@ -145,13 +145,13 @@ def _taken(project: Path, staging: Staging, record: Record, file: RecordFile, so
         if source is None:
             return Adopted(file.path, "missing", None, None)
         try:
-            found = take_local(wanted, source)
+            found = take_own(wanted, source)
         except DownloadError as error:
             what = f"{source} is not {wanted.label}"
             raise DownloadError(what, expected=error.expected, got=error.got, next_step=_wrong_copy(record)) from error
+        note_check(final, found, good=True, source=source.absolute().as_uri(), source_bytes=final.stat().st_size)
         if file.promise is None:
             return Adopted(file.path, "unverified", source, found)
-        note_check(final, found, good=True)
         return Adopted(file.path, "adopted", source, found)
 
 

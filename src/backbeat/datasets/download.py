@@ -28,15 +28,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from backbeat.datasets.bandwidth import note_bandwidth
-from backbeat.datasets.checks import note_check
+from backbeat.datasets.checks import entry_with, note_check, read_check
 from backbeat.datasets.packed.extraction import unpacked
-from backbeat.datasets.places import KIND, RAW_FOLDER, staged_path
+from backbeat.datasets.places import KIND, RAW_FOLDER, own_files, staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record, url_scheme
 from backbeat.datasets.transport.hashing import hash_file
 from backbeat.datasets.transport.partial import part_path
 from backbeat.datasets.transport.patience import Patience
-from backbeat.datasets.transport.sources import Wanted, fetch
-from backbeat.errors import BackbeatError, ConfigError, DownloadError
+from backbeat.datasets.transport.sources import Wanted, fetch, take_local
+from backbeat.errors import BackbeatError, ConfigError, DownloadError, StorageError
 from backbeat.executor import run_threads
 from backbeat.storage.staging import Staging, disk_errors, link_folder, open_staging, require_space
 
@@ -73,6 +73,7 @@ def download(
     records = [load_record(project, name) for name in names]
     for record in records:
         refuse_excluded(record)
+        _refuse_own_files(project / RAW_FOLDER / record.name, record.name)
     staging = open_staging(project)
     wanted = [(record, file) for record in records for file in record.files]
     missing_bytes = _missing_bytes(staging, wanted)
@@ -108,6 +109,16 @@ def refuse_excluded(record: Record) -> None:
         )
 
 
+def _refuse_own_files(folder: Path, name: str) -> None:
+    if found := own_files(folder):
+        raise StorageError(
+            f"{folder} holds files that no download made, and its content is about to be replaced",
+            expected="links into the staging store",
+            got=", ".join(str(path.relative_to(folder)) for path in found[:5]) + (", …" if found[5:] else ""),
+            next_step=f"move them; a copy of the dataset is taken in by backbeat datasets adopt {name} PATH",
+        )
+
+
 def stage_file(
     project: Path, staging: Staging, record: Record, file: RecordFile, *, verify: bool, patience: Patience
 ) -> Path:
@@ -124,7 +135,8 @@ def stage_file(
         with alone(final, wanted.label):
             if not _is_here(wanted, verify):
                 _remove_leftovers(final)
-                _fetch_from_first(wanted)
+                if not _is_under_another_name(staging, wanted):
+                    _fetch_from_first(wanted)
     return final
 
 
@@ -175,6 +187,18 @@ def _raise_all(failures: list[BackbeatError], wanted: int) -> None:
             got="\n".join(f"- {failure.what}: {failure.got}" for failure in failures),
             next_step="type the same again: what has arrived is kept, and goes on where it was",
         )
+
+
+def _is_under_another_name(staging: Staging, wanted: Wanted) -> bool:
+    """Give bytes that are in the store under another name this one, too: a hash has been put into the record, say."""
+    found = entry_with(staging.root / KIND, wanted.file.hash) if wanted.file.promise is not None else None
+    if found is None:
+        return False
+    take_local(wanted, found)
+    check = read_check(found)
+    assert check is not None
+    note_check(wanted.final, check.hash, good=True, source=check.source, source_bytes=check.source_bytes)
+    return True
 
 
 def _fetch_from_first(wanted: Wanted) -> None:

@@ -155,7 +155,8 @@ def _fetched(project: Path, draft: Record, found: Sequence[Listed], patience: Pa
         final = staged_path(staging, RecordFile.model_validate(proven.entry()))
         final.parent.mkdir(parents=True, exist_ok=True)
         at.replace(final)
-        note_check(final, proven.hash, good=True)
+        (url, *_) = proven.entry()["urls"]
+        note_check(final, proven.hash, good=True, source=url, source_bytes=final.stat().st_size)
         return replace(proven, place=final)
 
     return _for_each(fetch, found, DEFAULT_JOBS)

@@ -24,3 +24,10 @@ def staged_path(staging: Staging, file: RecordFile) -> Path:
     else:
         digest = digest_of(file.model_dump(mode="json", exclude={"path"}, exclude_none=True))
     return staging.entry(KIND, digest, Path(file.path).suffix)
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Return what in a folder of `data/raw` is not a link: files of somebody's own, which no download made."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.rglob("*") if not path.is_symlink() and not path.is_dir())

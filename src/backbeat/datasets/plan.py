@@ -13,8 +13,9 @@ from backbeat.datasets.bandwidth import Bandwidth, last_bandwidth
 from backbeat.datasets.places import staged_path
 from backbeat.datasets.registry import PER_ITEM, UNVERIFIED, License, Record, RecordFile, load_registry, url_scheme
 from backbeat.datasets.selection import LeftOut, Wish, select
+from backbeat.datasets.transport.memberplan import Arithmetic
 from backbeat.datasets.transport.partial import part_path
-from backbeat.errors import BackbeatError
+from backbeat.errors import DownloadError
 from backbeat.storage.staging import Staging, nearest_existing, open_staging
 
 Action = Literal["have", "resume", "fetch", "copy", "make", "person"]
@@ -39,6 +40,7 @@ class FilePlan:
         to_fetch_bytes: what would come over the network; None if that is not known.
         source: the host, the hub or the place that it comes from.
         verifiable: whether the record has something to prove it with.
+        members: what picking members of it over the network takes.
     """
 
     dataset: str
@@ -48,6 +50,7 @@ class FilePlan:
     to_fetch_bytes: int | None
     source: str
     verifiable: bool
+    members: Arithmetic | None = None
 
 
 @dataclass(frozen=True)
@@ -156,10 +159,11 @@ def _file_plan(project: Path, staging: Staging, record: Record, file: RecordFile
     action: Action = _ACTIONS.get(url_scheme(file.urls[0]), "resume" if here_bytes else "fetch")
     if final.is_file() and (total_bytes is None or final.stat().st_size == total_bytes):
         action, total_bytes = "have", final.stat().st_size
-    elif action in {"fetch", "resume"} and file.members is not None:
-        total_bytes = _members_bytes(project, record, file)
+    members = _members(project, record, file) if action in {"fetch", "resume"} and file.members is not None else None
     if action not in {"fetch", "resume"}:
         to_fetch_bytes = 0
+    elif members is not None:
+        total_bytes, to_fetch_bytes = members.member_bytes, max(0, members.asked_bytes - here_bytes)
     elif total_bytes is not None:
         to_fetch_bytes = max(0, total_bytes - here_bytes)
     scheme = url_scheme(file.urls[0])
@@ -172,14 +176,15 @@ def _file_plan(project: Path, staging: Staging, record: Record, file: RecordFile
         to_fetch_bytes,
         source or file.urls[0].partition("?")[0],
         file.promise is not None or file.members is not None,
+        members,
     )
 
 
-def _members_bytes(project: Path, record: Record, file: RecordFile) -> int | None:
+def _members(project: Path, record: Record, file: RecordFile) -> Arithmetic | None:
     from backbeat.datasets.transport.members import plan_members
 
     try:
-        return plan_members(project, record, file).asked_bytes
-    except BackbeatError as error:
+        return plan_members(project, record, file)
+    except DownloadError as error:
         _log.warning("%s: %s", record.name, error.what)
         return None

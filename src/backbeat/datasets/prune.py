@@ -1,11 +1,13 @@
 """Making room in the staging store of raw data, without losing what nobody else has.
 
 - Without names: what no record refers to goes (other versions, other selections of members, what a download left
-  behind), as long as no process is at work on it.
-- With names: the bytes of these datasets go, if they can be had again. Their publisher is asked first; what it does
-  not answer for, what a person had to fetch, and a copy of one's own that has no other name any more, is the only
-  copy and is kept, unless that is said twice: `only_copies` and `certain`.
-- What another dataset that is here uses, too, stays.
+  behind). With names: the bytes of these datasets go.
+- Either way only what can be had again goes: the address that it came from is asked, and has to have a file of the
+  same size, and of the same hash where the hub publishes one; a copy of one's own has to be there still, with the same
+  bytes. Everything else is the only copy and is kept, unless that is said twice: `only_copies` and `certain`.
+- What another dataset uses, and what a process is at work on, stays. Locks are never removed: two processes would
+  each have one of their own.
+- In `data/raw` only links are removed.
 """
 
 from __future__ import annotations
@@ -18,18 +20,20 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
+from backbeat.datasets.checks import Check, read_check
 from backbeat.datasets.packed.extraction import KIND as UNPACKED
 from backbeat.datasets.packed.extraction import unpacked_folder
-from backbeat.datasets.places import KIND, RAW_FOLDER, staged_path
-from backbeat.datasets.refresh import Freshness, refresh
-from backbeat.datasets.registry import Record, RecordFile, load_record, load_registry
+from backbeat.datasets.places import KIND, RAW_FOLDER, own_files, staged_path
+from backbeat.datasets.registry import Record, RecordFile, load_record, load_registry, url_scheme
+from backbeat.datasets.transport.hashing import hash_file
+from backbeat.datasets.transport.sources import local_path
+from backbeat.datasets.transport.upstream import look
+from backbeat.errors import DownloadError
 from backbeat.storage.staging import Staging, open_staging
 
-# Kept beside the bytes for as long as these are there.
-_NOTE_SUFFIXES = (".checked.part", ".lock.part", ".origin.part", ".members.part", ".part")
-
-# What an address says that still has the bytes.
-_STILL_THERE = frozenset({"unchanged", "first seen", "generated"})
+_LOCK = ".lock.part"
+# What stands beside an entry and goes with it.
+_BESIDE = (".checked.part", ".origin.part", ".origin.new.part", ".part")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,22 @@ class Pruned:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """Something in the store: a file, or what came out of an archive, with what stands beside it."""
+
+    what: str
+    final: Path
+    addresses: tuple[tuple[str, int | None], ...]  # and how many bytes it should have there
+
+    @property
+    def paths(self) -> list[Path]:
+        beside = [self.final.with_name(f"{self.final.name}{suffix}") for suffix in _BESIDE]
+        members = sorted(self.final.parent.glob(f"{self.final.name}.*.part"))
+        found = dict.fromkeys([self.final, *beside, *members])
+        return [path for path in found if path.exists() and not path.name.endswith(_LOCK)]
+
+
 def prune(
     project: Path, *names: str, dry_run: bool = False, only_copies: bool = False, certain: bool = False
 ) -> list[Pruned]:
@@ -65,79 +85,125 @@ def prune(
         ConfigError: if there is no such record or one is not valid.
     """
     staging = open_staging(project)
+    all_of_it = only_copies and certain
     if not names:
-        return [pruned for entry in _unreferenced(project, staging) for pruned in _free(entry, dry_run)]
+        return [row for entry in _unreferenced(project, staging) for row in _free(project, entry, dry_run, all_of_it)]
     others = [record for name, record in load_registry(project).items() if name not in names]
     shared = {staged_path(staging, file): record.name for record in others for file in record.files}
-    found = []
+    found: list[Pruned] = []
     for name in names:
-        record = load_record(project, name)
-        reasons = _reasons_to_keep(project, record)
         rows = [
-            _free_file(staging, record, file, shared, None if only_copies and certain else reasons[file.path], dry_run)
-            for file in record.files
+            row
+            for entry in _of_dataset(staging, load_record(project, name))
+            for row in _free(project, entry, dry_run, all_of_it, shared.get(entry.final))
         ]
-        found += [row for row in rows if row is not None]
-        if not dry_run and any(row is not None and row.action == "removed" for row in rows):
-            shutil.rmtree(project / RAW_FOLDER / name, ignore_errors=True)
+        links = project / RAW_FOLDER / name
+        if not dry_run and any(row.action == "removed" for row in rows) and not own_files(links):
+            shutil.rmtree(links, ignore_errors=True)
+        found += rows
     return found
 
 
-def _unreferenced(project: Path, staging: Staging) -> Iterator[Path]:
-    wanted = set()
+def _of_dataset(staging: Staging, record: Record) -> Iterator[_Entry]:
+    for file in record.files:
+        final = staged_path(staging, file)
+        what = f"{record.name}/{file.path}"
+        if file.unpack is not None:
+            yield _Entry(f"{what}, unpacked", unpacked_folder(staging, file, final), (("unpacked:", None),))
+        yield _Entry(what, final, tuple((url, _bytes_there(file, final)) for url in file.urls))
+
+
+def _bytes_there(file: RecordFile, final: Path) -> int | None:
+    """Return how large a file the addresses of a record have to have, to be as good as what is here."""
+    return file.size if file.members is not None or not final.is_file() else final.stat().st_size
+
+
+def _unreferenced(project: Path, staging: Staging) -> Iterator[_Entry]:
+    wanted: set[str] = set()
     for record in load_registry(project).values():
         for file in record.files:
             archive = staged_path(staging, file)
             wanted |= {archive.name, unpacked_folder(staging, file, archive).name}
     for kind in (KIND, UNPACKED):
-        yield from (entry for entry in sorted((staging.root / kind).glob("??/*")) if _owner(entry) not in wanted)
+        finals = {_final(path) for path in (staging.root / kind).glob("??/*") if not path.name.endswith(_LOCK)}
+        for final in sorted(finals):
+            if final.name not in wanted:
+                yield _Entry(final.name, final, (("unpacked:", None),) if kind == UNPACKED else _origin(final))
 
 
-def _owner(entry: Path) -> str:
-    """Return the final name that an entry of the store is, or is beside."""
-    for suffix in _NOTE_SUFFIXES:
-        if entry.name.endswith(suffix):
-            return entry.name.removesuffix(suffix)
-    return entry.name
+def _final(path: Path) -> Path:
+    """Return the entry that a path is, or stands beside."""
+    return path.with_name(path.name.partition(".part")[0].partition(".checked")[0].partition(".origin")[0])
 
 
-def _free(entry: Path, dry_run: bool) -> Iterator[Pruned]:
-    size_bytes = _size(entry)
-    lock = FileLock(entry.with_name(f"{_owner(entry)}.lock.part"))
+def _origin(final: Path) -> tuple[tuple[str, int | None], ...]:
+    note = read_check(final)
+    return () if note is None or note.source is None else ((note.source, note.source_bytes),)
+
+
+def _free(
+    project: Path, entry: _Entry, dry_run: bool, all_of_it: bool, shared_with: str | None = None
+) -> Iterator[Pruned]:
+    size_bytes = sum(map(_size, entry.paths))
+    if size_bytes == 0:
+        return
+    lock = FileLock(entry.final.with_name(f"{entry.final.name}{_LOCK}"))
     try:
         with lock.acquire(timeout=0):
-            if not dry_run:
-                _remove(entry)
+            keep = None
+            if entry.final.exists():
+                keep = f"{shared_with} is the same file" if shared_with else _only_copy(project, entry, all_of_it)
+            if keep is None and not dry_run:
+                for path in entry.paths:
+                    _remove(path)
     except Timeout:
-        yield Pruned(entry.name, size_bytes, "kept", "a process is at work on it")
-        return
-    if size_bytes:
-        yield Pruned(entry.name, size_bytes, "removed", "no record refers to it")
+        keep = "a process is at work on it"
+    yield Pruned(entry.what, size_bytes, "removed" if keep is None else "kept", keep or "it can be had again")
 
 
-def _free_file(
-    staging: Staging,
-    record: Record,
-    file: RecordFile,
-    shared: dict[Path, str],
-    reason_to_keep: str | None,
-    dry_run: bool,
-) -> Pruned | None:
-    final = staged_path(staging, file)
-    beside = [path for path in sorted(final.parent.glob(f"{final.name}*")) if path.suffix == ".part"]
-    taken = [final, *beside, *([unpacked_folder(staging, file, final)] if file.unpack is not None else [])]
-    size_bytes = sum(map(_size, taken))
-    what = f"{record.name}/{file.path}"
-    if size_bytes == 0:
+def _only_copy(project: Path, entry: _Entry, all_of_it: bool) -> str | None:
+    """Return why an entry may not go; None if it may."""
+    reasons = []
+    for url, size_bytes in entry.addresses:
+        reason = _missing_at(project, url, size_bytes, entry.final)
+        if reason is None:
+            return None
+        reasons.append(reason)
+    return None if all_of_it else f"the only copy: {'; '.join(reasons) or 'where it came from is not known'}"
+
+
+def _missing_at(project: Path, url: str, size_bytes: int | None, final: Path) -> str | None:
+    """Return why an address is no second copy of an entry; None if it is one."""
+    match url_scheme(url):
+        case "generate" | "unpacked":
+            return None
+        case "manual":
+            return "a person fetched it"
+        case "file":
+            return _differs_from(local_path(project, url), final)
+    try:
+        there = look(url)
+    except DownloadError as error:
+        return f"unreachable ({error.got})"
+    if there.size_bytes is None or there.size_bytes != size_bytes:
+        return f"{there.size_bytes or 'unknown'} bytes there, {size_bytes or 'unknown'} expected"
+    note: Check | None = read_check(final)
+    comparable = note is not None and there.hash is not None and _algorithm(there.hash) == _algorithm(note.hash)
+    return "another hash there" if comparable and note is not None and there.hash != note.hash else None
+
+
+def _differs_from(source: Path, final: Path) -> str | None:
+    if not source.is_file():
+        return f"{source} is not there any more"
+    if source.samefile(final):
         return None
-    if final in shared and final.is_file():
-        return Pruned(what, size_bytes, "kept", f"{shared[final]} is the same file")
-    if reason_to_keep is not None and final.is_file():
-        return Pruned(what, size_bytes, "kept", reason_to_keep)
-    if not dry_run:
-        for path in taken:
-            _remove(path)
-    return Pruned(what, size_bytes, "removed", "it can be had again" if reason_to_keep is None else "incomplete")
+    same_size = source.stat().st_size == final.stat().st_size
+    pair = [hash_file(path, "sha256", f"{path.name}: comparing") for path in (source, final)] if same_size else [0, 1]
+    return None if pair[0] == pair[1] else f"{source} has other bytes now"
+
+
+def _algorithm(hash_: str) -> str:
+    return hash_.partition(":")[0]
 
 
 def _size(entry: Path) -> int:
@@ -150,16 +216,3 @@ def _remove(entry: Path) -> None:
         shutil.rmtree(entry)
     else:
         entry.unlink(missing_ok=True)
-
-
-def _reasons_to_keep(project: Path, record: Record) -> dict[str, str | None]:
-    """Return for each file why it may not go; None if one of its addresses still has it."""
-    answers: dict[str, list[Freshness]] = {file.path: [] for file in record.files}
-    for answer in refresh(project, [record.name]):
-        answers[answer.path].append(answer)
-    reasons: dict[str, str | None] = {}
-    for path, heard in answers.items():
-        again = any(answer.state in _STILL_THERE for answer in heard)
-        said = "; ".join(f"{answer.state}{f' ({answer.what})' if answer.what else ''}" for answer in heard)
-        reasons[path] = None if again else f"the only copy: {said or 'no address'}"
-    return reasons

@@ -48,6 +48,7 @@ class Status:
             the wrong size or had the wrong hash.
         here_bytes: what is here, complete or not.
         percent: how much of it that is, where the state is `partial` and the size is known.
+        approximate: whether the size is.
         verified_on: the day of the oldest of those checks.
         where: the folder of the staging store that the bytes are in.
     """
@@ -59,6 +60,7 @@ class Status:
     state: Literal["excluded", "absent", "partial", "present", "verified", "stale", "corrupt"]
     here_bytes: int
     percent: int | None
+    approximate: bool
     verified_on: str | None
     where: Path | None
 
@@ -109,6 +111,7 @@ def _status(project: Path, staging: Staging, record: Record) -> Status:
         state,
         here.here_bytes,
         min(99, 100 * here.here_bytes // size_bytes) if here.state == "partial" and size_bytes else None,
+        record.size_bytes is None and size_bytes is not None,
         verified_on,
         staging.root / "raw" if here.here_bytes else None,
     )

@@ -126,7 +126,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             f"cannot write {path}",
             expected="a writable disk with room for it",
             got=f"{os.strerror(error.errno)} ({free_bytes:,} bytes free in {existing})",
-            next_step="free some space, or move DVC's cache: dvc cache dir --local /another/disk",
+            next_step=_elsewhere(),
         ) from error
 
 
@@ -143,7 +143,7 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
             f"not enough space for {what} in {existing}",
             expected=f"{needed_bytes + SPARE_BYTES:,} bytes free",
             got=f"{free_bytes:,} bytes free",
-            next_step="free some space, or move DVC's cache: dvc cache dir --local /another/disk",
+            next_step=_elsewhere(),
         )
 
 
@@ -164,11 +164,19 @@ def link_folder(folder: Path, links: Mapping[str, Path]) -> None:
                 at = fresh / name
                 at.parent.mkdir(parents=True, exist_ok=True)
                 at.symlink_to(target.resolve())
-            if folder.is_dir() and not folder.is_symlink():
+            if folder.is_symlink():
+                folder.unlink()
+            elif folder.is_dir():
                 shutil.rmtree(folder)
             fresh.replace(folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _elsewhere() -> str:
+    if "BACKBEAT_DATA_DIR" in os.environ:
+        return "free some space, or set BACKBEAT_DATA_DIR to a folder on another disk"
+    return "free some space, or move DVC's cache: dvc cache dir --local /another/disk"
 
 
 def nearest_existing(path: Path) -> Path:

@@ -53,10 +53,16 @@ def in_background(hasher: Hasher) -> Iterator[queue.Queue[bytes]]:
     costs nothing where there is a second processor.
     """
     chunks: queue.Queue[bytes] = queue.Queue(WAITING_CHUNKS)
+    failures: list[BaseException] = []
 
     def take() -> None:
         while chunk := chunks.get():
-            hasher.update(chunk)
+            # After a failure chunks are still taken, or who puts them would wait forever.
+            if not failures:
+                try:
+                    hasher.update(chunk)
+                except BaseException as error:  # noqa: BLE001 - it is raised where the hash is wanted
+                    failures.append(error)
 
     thread = threading.Thread(target=take, name="hashing", daemon=True)
     thread.start()
@@ -65,6 +71,8 @@ def in_background(hasher: Hasher) -> Iterator[queue.Queue[bytes]]:
     finally:
         chunks.put(b"")
         thread.join()
+    if failures:
+        raise failures[0]
 
 
 def hash_into(hasher: Hasher, path: Path, label: str, *, copy_to: BinaryIO | None = None) -> None:

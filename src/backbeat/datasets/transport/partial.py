@@ -62,6 +62,7 @@ class Partial:
         self._open = contextlib.ExitStack()
         self._waiting: queue.Queue[bytes] | None = None
         self._syncing: threading.Thread | None = None
+        self._inode: int | None = None
         self.size_bytes = self.path.stat().st_size if self.path.is_file() else 0
         self._origin = self._read_origin()
         if self._origin is not None and (self._origin.boot is None or self._origin.boot != boot_id()):
@@ -121,6 +122,14 @@ class Partial:
         assert self._hasher is not None
         return self._hasher.hexdigest()
 
+    def is_what_was_written(self) -> bool:
+        """Return whether the file still is the one that was written or found here, and as long."""
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return False
+        return stat.st_size == self.size_bytes and self._inode in {None, stat.st_ino}
+
     def close(self) -> None:
         """Close the file once everything is hashed; what has been written stays."""
         self._open.close()
@@ -141,13 +150,14 @@ class Partial:
         self.forget_origin()
         self.path.unlink(missing_ok=True)
         self.size_bytes = 0
-        self._hasher = None
+        self._hasher = self._inode = None
 
     def _opened(self) -> tuple[BinaryIO, queue.Queue[bytes]]:
         if self._file is None or self._waiting is None:
             self.hash_existing()
             assert self._hasher is not None
             self._file = self.path.open("ab", buffering=0)
+            self._inode = os.fstat(self._file.fileno()).st_ino
             self._waiting = self._open.enter_context(in_background(self._hasher))
         return self._file, self._waiting
 

@@ -70,11 +70,13 @@ def fetch(wanted: Wanted, url: str) -> None:
         from backbeat.datasets.transport.members import fetch_members
 
         fetch_members(wanted, url)
+        note_check(wanted.final, wanted.file.hash, good=True, source=url, source_bytes=wanted.file.size)
     else:
-        _SOURCES[scheme](wanted, url)
+        found = _SOURCES[scheme](wanted, url)
+        note_check(wanted.final, found, good=True, source=url, source_bytes=wanted.final.stat().st_size)
 
 
-def _from_web(wanted: Wanted, url: str) -> None:
+def _from_web(wanted: Wanted, url: str) -> str:
     # Only this source needs an HTTP client, which takes a while to load.
     from backbeat.datasets.transport.transfer import Transfer
 
@@ -85,27 +87,32 @@ def _from_web(wanted: Wanted, url: str) -> None:
         except DownloadError:
             part.remove()
             raise
-        part.close()
+        if not part.is_what_was_written():
+            raise DownloadError(
+                f"{wanted.label}: what had arrived was changed by another program",
+                expected=f"{part.path} with {part.size_bytes:,} bytes, written by this process",
+                got="another file, or none",
+                next_step=f"backbeat datasets download {wanted.dataset}",
+            )
         with disk_errors(wanted.final):
             publish(part.path, wanted.final)
         part.forget_origin()
-        note_check(wanted.final, f"{algorithm_of(wanted.file)}:{part.digest()}", good=True)
+        return f"{algorithm_of(wanted.file)}:{part.digest()}"
 
 
-def _from_hugging_face(wanted: Wanted, url: str) -> None:
+def _from_hugging_face(wanted: Wanted, url: str) -> str:
     from backbeat.datasets.transport.hubs import cached_file
 
     cached = cached_file(url)
     if cached is not None:
         try:
-            take_local(wanted, cached)
-            return
+            return take_local(wanted, cached)
         except DownloadError as error:
             _log.warning("%s\nfetching it instead of taking it from the Hugging Face cache", error)
-    _from_web(wanted, url)
+    return _from_web(wanted, url)
 
 
-def _from_file(wanted: Wanted, url: str) -> None:
+def _from_file(wanted: Wanted, url: str) -> str:
     # A link's target is what gets linked: a link could be pointed elsewhere at any time.
     source = local_path(wanted.project, url).resolve()
     if not source.is_file():
@@ -115,7 +122,15 @@ def _from_file(wanted: Wanted, url: str) -> None:
             got="a folder" if source.is_dir() else "nothing",
             next_step=f"put it there, or correct urls in configs/datasets/{wanted.dataset}.yaml",
         )
-    take_local(wanted, source)
+    return take_own(wanted, source)
+
+
+def take_own(wanted: Wanted, source: Path) -> str:
+    """Do `take_local` with a file that its owner may want to edit, which must not be done to a link."""
+    found = take_local(wanted, source)
+    if wanted.final.samefile(source):
+        _log.warning("%s: linked, not copied: replace %s if you must, never edit it", wanted.label, source)
+    return found
 
 
 def take_local(wanted: Wanted, source: Path) -> str:
@@ -131,18 +146,16 @@ def take_local(wanted: Wanted, source: Path) -> str:
     algorithm = algorithm_of(wanted.file)
     with new_file(wanted.final) as part:
         if _hard_linked(source, part):
-            _log.warning("%s: linked, not copied: replace %s if you must, never edit it", wanted.label, source)
             digest = hash_file(part, algorithm, f"{wanted.label}: checking")
         else:
             require_space(part.parent, source.stat().st_size, wanted.label)
             with part.open("xb") as copy:
                 digest = hash_file(source, algorithm, f"{wanted.label}: copying", copy_to=copy)
         require_promised(wanted.file, wanted.dataset, part.stat().st_size, digest)
-    note_check(wanted.final, f"{algorithm}:{digest}", good=True)
     return f"{algorithm}:{digest}"
 
 
-def _generated(wanted: Wanted, _url: str) -> None:
+def _generated(wanted: Wanted, _url: str) -> str:
     from backbeat.datasets.mini import write_archive
 
     picked: dict[str, Any] = {}
@@ -160,10 +173,10 @@ def _generated(wanted: Wanted, _url: str) -> None:
         write_archive(part, **picked)
         digest = hash_file(part, algorithm, f"{wanted.label}: checking")
         require_promised(wanted.file, wanted.dataset, part.stat().st_size, digest)
-    note_check(wanted.final, f"{algorithm}:{digest}", good=True)
+    return f"{algorithm}:{digest}"
 
 
-def _by_hand(wanted: Wanted, url: str) -> None:
+def _by_hand(wanted: Wanted, url: str) -> str:
     size = "of unknown size" if wanted.file.promised_bytes is None else f"of {wanted.file.promised_bytes:,} bytes"
     name = Path(wanted.file.path).name
     raise DownloadError(
@@ -175,7 +188,8 @@ def _by_hand(wanted: Wanted, url: str) -> None:
     )
 
 
-_SOURCES: dict[str, Callable[[Wanted, str], None]] = {
+# Each returns the hash of what it has brought, as a record writes it.
+_SOURCES: dict[str, Callable[[Wanted, str], str]] = {
     "https": _from_web,
     "http": _from_web,
     "hf": _from_hugging_face,
