@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from backbeat.datasets.download import download
 from backbeat.datasets.packed.extraction import extract, unpacked
 from backbeat.datasets.packed.extraction_rules import name_fault
 from backbeat.datasets.registry import Unpack, load_record
@@ -286,3 +289,18 @@ def test_archive_is_unpacked_once(tmp_path: Path) -> None:
     project = new_project(tmp_path)
     first = _unpacked(project, tar_of(*FILES.items()))
     assert _unpacked(project, b"no archive any more") == first
+
+
+@pytest.mark.skipif(shutil.which("zip") is None, reason="needs Info-ZIP's `zip` to make an archive in parts")
+def test_zip_in_parts_is_unpacked_instead_of_linked(tmp_path: Path) -> None:
+    project = new_project(tmp_path)
+    content = random.Random(1).randbytes(150_000)
+    (project / "sound.bin").write_bytes(content)
+    subprocess.run(["zip", "-q", "-s", "64k", "x.zip", "sound.bin"], cwd=project, check=True)
+    paths = ["x.z01", "x.z02", "x.zip"]
+    files = [{"path": path, "urls": [f"file:{path}"], "size": None, "hash": "unverified"} for path in paths]
+    files[-1]["unpack"] = {"members": 1, "bytes": 150_000}
+    record_of(project, "file:x.zip", record={"files": files})
+    download(project, "lies")
+    folder = project / "data/raw/lies"
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("sound.bin", content)]

@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from backbeat.datasets.bandwidth import note_bandwidth
 from backbeat.datasets.checks import entry_with, note_check, read_check
+from backbeat.datasets.packed.containers import grouped
 from backbeat.datasets.packed.extraction import unpacked
 from backbeat.datasets.places import KIND, RAW_FOLDER, own_files, staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record, url_scheme
@@ -170,9 +171,15 @@ def _missing_bytes(staging: Staging, wanted: list[tuple[Record, RecordFile]]) ->
 
 
 def _link(project: Path, staging: Staging, record: Record, places: list[Path]) -> None:
+    place_of = {file.path: place for file, place in zip(record.files, places, strict=True)}
     links: dict[str, Path] = {}
-    for file, place in zip(record.files, places, strict=True):
-        links |= {file.path: place} if file.unpack is None else unpacked(staging, record, file, place)
+    # The parts of a zip in parts are one archive, which its last part stands for.
+    for *earlier, last in grouped(record.files):
+        if last.unpack is None:
+            links |= {file.path: place_of[file.path] for file in (*earlier, last)}
+        else:
+            parts = [place_of[file.path] for file in earlier]
+            links |= unpacked(staging, record, last, place_of[last.path], parts)
     with disk_errors(project), alone(staging.root / KIND / record.name, f"data/raw/{record.name}"):
         link_folder(project / RAW_FOLDER / record.name, links)
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from backbeat.datasets.packed.items import CHUNK_BYTES, Item, file_item
 from backbeat.datasets.packed.tars import tar_items
-from backbeat.datasets.packed.zipdirectory import LocalBytes, SplitBytes, read_directory
+from backbeat.datasets.packed.zipdirectory import ByteSource, Entry, LocalBytes, SplitBytes, read_directory
 from backbeat.datasets.packed.zips import zip_items
 from backbeat.datasets.places import RAW_FOLDER, staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record
@@ -130,13 +130,25 @@ def members_of(parts: Sequence[Path], name: str, advance: Advance = lambda _: No
         with io.BufferedReader(_Counted(parts[0], advance), CHUNK_BYTES) as stream:
             yield from tar_items(stream, name)
     elif is_zip(name):
-        source = LocalBytes(parts[0]) if len(parts) == 1 else SplitBytes(parts)
-        sizes = None if len(parts) == 1 else [part.stat().st_size for part in parts]
-        yield from zip_items(source, read_directory(source, sizes), advance)
+        source, entries = open_zip(parts)
+        yield from zip_items(source, entries, advance)
     else:
         item = file_item(parts[0], name)
         yield item
         advance(item.size_bytes)
+
+
+def open_zip(parts: Sequence[Path]) -> tuple[ByteSource, list[Entry]]:
+    """Return the bytes and the directory of a zip in one part or several, the last one last.
+
+    Raises:
+        ArchiveError: if it is damaged.
+    """
+    if len(parts) == 1:
+        whole = LocalBytes(parts[0])
+        return whole, read_directory(whole)
+    split = SplitBytes(parts)
+    return split, read_directory(split, [part.stat().st_size for part in parts])
 
 
 class _Counted(io.FileIO):

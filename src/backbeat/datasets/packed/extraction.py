@@ -14,16 +14,15 @@ import errno
 import os
 import shutil
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
-from backbeat.datasets.packed.containers import is_tar, is_zip, members_of
+from backbeat.datasets.packed.containers import is_tar, is_zip, members_of, open_zip
 from backbeat.datasets.packed.extraction_rules import Rules
 from backbeat.datasets.packed.items import CHUNK_BYTES, Item
-from backbeat.datasets.packed.zipdirectory import LocalBytes, read_directory
 from backbeat.datasets.registry import Record, RecordFile, Unpack
 from backbeat.errors import ArchiveError
 from backbeat.provenance import digest_of
@@ -47,7 +46,9 @@ class Extracted:
     size_bytes: int
 
 
-def extract(archive: Path, folder: Path, limits: Unpack, *, name: str | None = None) -> Extracted:
+def extract(
+    archive: Path, folder: Path, limits: Unpack, *, name: str | None = None, earlier: Sequence[Path] = ()
+) -> Extracted:
     """Extract an archive into a new folder, completely or not at all.
 
     Args:
@@ -55,6 +56,7 @@ def extract(archive: Path, folder: Path, limits: Unpack, *, name: str | None = N
         folder: what to make; it must not exist.
         limits: how many files and bytes may come out, at most.
         name: what the archive is called if its path does not say what it is.
+        earlier: the other parts of a zip in parts, in their order.
 
     Raises:
         ArchiveError: if the archive is damaged, or holds what is not allowed or declared; nothing is left then.
@@ -67,13 +69,13 @@ def extract(archive: Path, folder: Path, limits: Unpack, *, name: str | None = N
     with disk_errors(folder):
         if folder.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
-        require_space(folder.parent, _needed_bytes(archive, label, limits), label)
+        require_space(folder.parent, _needed_bytes([*earlier, archive], label, limits), label)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if part.exists():
             shutil.rmtree(part)
         try:
             part.mkdir()
-            written = _write_all(members_of([archive], label), part, Rules(label, limits))
+            written = _write_all(members_of([*earlier, archive], label), part, Rules(label, limits))
             _verify(part, written, label)
             _take_name(part, folder)
         finally:
@@ -81,14 +83,17 @@ def extract(archive: Path, folder: Path, limits: Unpack, *, name: str | None = N
     return Extracted(folder, tuple(written), sum(file.size_bytes for file in written.values()))
 
 
-def unpacked(staging: Staging, record: Record, file: RecordFile, archive: Path) -> dict[str, Path]:
+def unpacked(
+    staging: Staging, record: Record, file: RecordFile, archive: Path, earlier: Sequence[Path] = ()
+) -> dict[str, Path]:
     """Return what came out of an archive of a dataset, after extracting it if that has not been done.
 
     Args:
         staging: the store to extract into.
         record: the dataset.
         file: the archive's entry in the record, with `unpack`.
-        archive: where the archive is.
+        archive: where the archive is; the last part of a zip in parts.
+        earlier: where its other parts are, in their order.
 
     Returns:
         the extracted files by their path below `data/raw/<name>/`: in the folder of the archive.
@@ -105,14 +110,17 @@ def unpacked(staging: Staging, record: Record, file: RecordFile, archive: Path) 
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock.part")):
             if not folder.is_dir():
-                extract(archive, folder, file.unpack, name=f"{record.name}/{file.path}")
+                extract(archive, folder, file.unpack, name=f"{record.name}/{file.path}", earlier=earlier)
     beside = Path(file.path).parent
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {(beside / path.relative_to(folder)).as_posix(): path for path in paths}
 
 
 def unpacked_folder(staging: Staging, file: RecordFile, archive: Path) -> Path:
-    """Return where what comes out of an archive is or will be: it depends on the archive and on the limits alone."""
+    """Return where what comes out of an archive is or will be: it depends on the archive and on the limits alone.
+
+    Of a zip in parts, the last part stands for all: its directory has the checksum of every member.
+    """
     source = file.promise[1] if file.promise is not None else archive.name
     limits = None if file.unpack is None else file.unpack.model_dump(mode="json")
     return staging.entry(KIND, digest_of({"archive": source, "limits": limits}), "")
@@ -124,11 +132,11 @@ class _Written:
     crc32: int
 
 
-def _needed_bytes(archive: Path, label: str, limits: Unpack) -> int:
+def _needed_bytes(parts: Sequence[Path], label: str, limits: Unpack) -> int:
     """Return how much will be written, as far as the archive says; refuse what cannot be right before writing it."""
     if not is_zip(label):
         return limits.bytes
-    entries = read_directory(LocalBytes(archive))
+    _, entries = open_zip(parts)
     needed_bytes = sum(entry.size_bytes for entry in entries)
     if needed_bytes > limits.bytes or sum(not entry.is_dir for entry in entries) > limits.members:
         raise ArchiveError(
