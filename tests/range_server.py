@@ -39,6 +39,7 @@ class RangeServer:
         drops: after how many bytes of the body the connection is cut, for each of the next answers with parts; None for
             not.
         shift: added to the first byte in every `Content-Range`, for so many answers.
+        encoding: sent as `Content-Encoding`.
         flip: places of the file that are sent wrong, for as many times.
     """
 
@@ -54,6 +55,7 @@ class RangeServer:
     refuse_at: int = 0
     drops: list[int | None] = field(default_factory=list)
     shift: list[int] = field(default_factory=list)
+    encoding: str | None = None
     flip: dict[int, int] = field(default_factory=dict)
     stall_at: int | None = None  # from which request on nothing is answered: connections are cut at `go_on`
 
@@ -122,6 +124,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
             state.refuse -= 1
             return self._send(503, {"Retry-After": "0"}, [b""])
         headers = {} if state.validator is None else {state.validator: state.version}
+        if state.encoding is not None:
+            headers["Content-Encoding"] = state.encoding
         asked = self._ranges(state)
         if asked is None or self.headers["If-Range"] not in {None, state.version}:
             return self._send(200, headers, [state.body])

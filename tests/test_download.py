@@ -6,6 +6,8 @@ import email.utils
 import os
 import time
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -292,6 +294,46 @@ def test_message_does_not_show_a_query(project: Path, server: MisbehavingServer)
     with pytest.raises(DownloadError) as failure:
         fetched(project)
     assert "canary" not in str(failure.value)
+
+
+@pytest.mark.parametrize("place", ["http://127.0.0.1:9", "https://{itself}", "ftp://127.0.0.1"])
+def test_message_does_not_show_where_a_redirect_was_signed_to(
+    place: str, project: Path, server: MisbehavingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    record_of(project, server.url())
+    location = f"{place.format(itself=urlsplit(server.url()).netloc)}/file.zip?X-Amz-Signature=canary"
+    server.pages = {"/file.zip": Answer(status=302, headers={"Location": location})}
+    with pytest.raises(DownloadError) as failure:
+        fetched(project)
+    assert "canary" not in f"{failure.value}\n{caplog.text}"
+
+
+GZIP: dict[str, str | None] = {"Content-Encoding": "gzip"}
+COMPRESSED: dict[str, tuple[list[Answer], int | None]] = {
+    "of no known size": ([Answer(headers=GZIP)], None),
+    "of another size": ([Answer(headers=GZIP)], 400_000),
+    "of no announced size": ([Answer(headers=GZIP | NO_LENGTH)], len(BODY)),
+    "after a cut": ([Answer(drop_after=100_000), Answer(headers=GZIP)], None),
+}
+
+
+@pytest.mark.parametrize("case", COMPRESSED)
+def test_compressed_body_that_nothing_could_prove_is_refused(
+    case: str, project: Path, server: MisbehavingServer
+) -> None:
+    server.script, size = list(COMPRESSED[case][0]), COMPRESSED[case][1]
+    record_of(project, server.url(), size=size, hash="unverified")
+    with pytest.raises(DownloadError, match=r"the server sends it compressed \(gzip\)"):
+        fetched(project)
+
+
+@pytest.mark.parametrize("promise", [{"hash": "unverified"}, {"size": None}], ids=["by its size", "by its hash"])
+def test_packed_file_that_a_server_calls_compressed_is_itself(
+    promise: dict[str, Any], project: Path, server: MisbehavingServer
+) -> None:
+    record_of(project, server.url(), **promise)
+    server.script = [Answer(headers=GZIP, drop_after=100_000), Answer(headers=GZIP)]
+    assert fetched(project) == BODY
 
 
 def test_host_that_is_not_there_is_named(project: Path) -> None:

@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from backbeat.datasets.download import download
 from backbeat.datasets.layouts import pick_members
 from backbeat.datasets.packed.zipdirectory import LocalBytes, read_directory
 from backbeat.datasets.registry import Members, load_record
+from backbeat.datasets.transport.memberplan import Arithmetic
 from backbeat.datasets.transport.members import plan_members
 from backbeat.datasets.transport.partial import part_path
 from backbeat.drums.egmd import Sequence, read_index
 from backbeat.errors import BackbeatError, ConfigError, DownloadError, StorageError
+from misbehaving_server import Answer, misbehaving_server
 from one_dataset import HASTY, files_under_final_names, new_project, record_of, staged, wait_for
 from range_server import RangeServer, range_server
 from small_project import PERFORMANCES, ROOT, TABLE, contents_of, write_zip
@@ -219,9 +221,37 @@ def test_member_that_stays_damaged_is_named(project: Path, server: RangeServer) 
 def test_damage_leaves_nothing_under_a_final_name(project: Path, server: RangeServer) -> None:
     server.flip = {place_of(server.body, PICKED[7]): 99}
     want(project, server, names=PICKED)
+    for _ in range(2):
+        with pytest.raises(DownloadError):
+            fetched(project)
+    assert files_under_final_names(project) == []
+
+
+def test_damaged_member_does_not_stay_in_the_partial_file(project: Path, server: RangeServer) -> None:
+    server.flip = {place_of(server.body, PICKED[7]): 99}
+    want(project, server, names=PICKED)
     with pytest.raises(DownloadError):
         fetched(project)
-    assert files_under_final_names(project) == []
+    proven_bytes = sum(30 + len(name) + len(ALL[name]) for name in PICKED[:7])
+    assert part_path(staged(project)).stat().st_size == proven_bytes
+
+
+def planned(project: Path) -> Arithmetic:
+    record = load_record(project, "lies")
+    return plan_members(project, record, record.files[0], HASTY)
+
+
+@pytest.mark.parametrize("place", ["http://127.0.0.1:9", "ftp://127.0.0.1"])
+@pytest.mark.parametrize("ask", [planned, fetched])
+def test_message_does_not_show_where_a_redirect_was_signed_to(
+    ask: Callable[[Path], object], place: str, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with misbehaving_server(b"") as server:
+        server.pages = {"/file.zip": Answer(status=302, headers={"Location": f"{place}/x?X-Amz-Signature=canary"})}
+        record_of(project, server.url(), size=None, hash="unverified", members={"names": ["*"]})
+        with pytest.raises(DownloadError) as failure:
+            ask(project)
+    assert "canary" not in f"{failure.value}\n{caplog.text}"
 
 
 @pytest.mark.parametrize("change_at", [1, 2, 3])
@@ -313,11 +343,10 @@ def test_killed_download_asks_only_for_what_is_missing(killed: RangeServer, proj
     )
 
 
-def test_after_a_crash_members_are_proven(killed: RangeServer, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_kill_has_left_is_proven(killed: RangeServer, project: Path) -> None:
     with part_path(staged(project)).open("r+b") as part:
         part.seek(5_000)
         part.write(bytes(3_000))
-    monkeypatch.setattr("backbeat.datasets.transport.members.boot_id", lambda: "another boot")
     assert contents(project) == EXPECTED
 
 
@@ -327,10 +356,11 @@ def test_bytes_of_another_version_are_not_kept(killed: RangeServer, project: Pat
     assert contents(project) == {name: other[name] for name in EXPECTED}
 
 
-def test_success_leaves_only_the_lock_beside_the_file(killed: RangeServer, project: Path) -> None:
+def test_success_leaves_only_lock_and_check_beside_the_file(killed: RangeServer, project: Path) -> None:
     fetched(project).close()
     final = staged(project)
-    assert {path.name for path in final.parent.iterdir()} == {final.name, f"{final.name}.lock.part"}
+    beside = {path.name for path in final.parent.iterdir()}
+    assert beside == {final.name, f"{final.name}.lock.part", f"{final.name}.checked.part"}
 
 
 # --- E-GMD -----------------------------------------------------------------------------------------------------------
@@ -437,6 +467,15 @@ def test_narrowing_that_cannot_be_meant_is_refused(case: str, small: Path) -> No
     with pytest.raises(ConfigError) as refusal:
         pick_members(layout, entries, read, Members(**members))
     assert fragment in str(refusal.value)
+
+
+@pytest.mark.parametrize("ask", [planned, fetched])
+def test_pattern_that_fits_nothing_is_a_fault_of_the_record(
+    ask: Callable[[Path], object], project: Path, server: RangeServer
+) -> None:
+    want(project, server, names=["*.flac"])
+    with pytest.raises(ConfigError, match=r"no member fits the pattern \*\.flac"):
+        ask(project)
 
 
 def test_unknown_split_is_refused(small: Path) -> None:

@@ -260,6 +260,12 @@ def test_host_that_is_not_there_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
         remote.read_at(0, 10)
 
 
+def test_compressed_parts_are_refused(server: RangeServer, remote: RemoteFile) -> None:
+    server.encoding = "gzip"
+    with pytest.raises(DownloadError, match=r"the server sends it compressed \(gzip\)"):
+        remote.read_at(0, 10)
+
+
 # --- Which spans -----------------------------------------------------------------------------------------------------
 
 ordered_spans = st.lists(st.tuples(st.integers(0, 3_000_000), st.integers(1, 100_000)), min_size=1).map(

@@ -167,6 +167,16 @@ def test_host_that_is_not_there_is_unreachable(project: Path) -> None:
     assert one(project).state == "unreachable"
 
 
+def test_what_is_said_does_not_show_where_a_redirect_was_signed_to(
+    project: Path, server: MisbehavingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    record_of(project, server.url())
+    location = "http://127.0.0.1:9/file.zip?X-Amz-Signature=canary"
+    server.pages = {"/file.zip": Answer(status=302, headers={"Location": location})}
+    found = one(project)
+    assert (found.state, "canary" in f"{found}\n{caplog.text}") == ("unreachable", False)
+
+
 def test_unreachable_file_is_compared_with_the_time_before(project: Path, server: MisbehavingServer) -> None:
     record_of(project, server.url())
     one(project)

@@ -167,6 +167,38 @@ def test_mirror_is_asked_when_the_first_address_has_nothing(project: Path, serve
     assert streamed(project) == list(FILES.items())
 
 
+REDIRECT = Answer(status=302, headers={"Location": "http://127.0.0.1:9/x.tar.gz?X-Amz-Signature=canary"})
+
+
+def test_message_does_not_show_where_a_redirect_was_signed_to(
+    project: Path, server: MisbehavingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    record_at(project, server, "x.tar.gz", TAR)
+    server.script = [REDIRECT] * 20
+    with pytest.raises(DownloadError) as failure:
+        streamed(project)
+    assert "canary" not in f"{failure.value}\n{caplog.text}"
+
+
+GZIP: dict[str, str | None] = {"Content-Encoding": "gzip"}
+
+
+@pytest.mark.parametrize("before", [[], [Answer(drop_after=100_000)]], ids=["at once", "after a cut"])
+def test_compressed_body_that_nothing_could_prove_is_refused(
+    before: list[Answer], project: Path, server: MisbehavingServer
+) -> None:
+    record_at(project, server, "x.npy", TAR, size=None, hash="unverified")
+    server.script = [*before, Answer(headers=GZIP)]
+    with pytest.raises(DownloadError, match=r"the server sends it compressed \(gzip\)"):
+        streamed(project)
+
+
+def test_packed_file_that_a_server_calls_compressed_is_itself(project: Path, server: MisbehavingServer) -> None:
+    record_at(project, server, "x.tar.gz", TAR, hash="unverified")
+    server.script = [Answer(headers=GZIP)]
+    assert streamed(project) == list(FILES.items())
+
+
 # --- Zips ------------------------------------------------------------------------------------------------------------
 
 

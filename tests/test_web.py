@@ -6,8 +6,27 @@ import threading
 from contextlib import ExitStack
 
 import pytest
+import requests
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError
 
-from backbeat.datasets.transport.web import host_slot
+from backbeat.datasets.transport.web import host_slot, why
+
+NO_ANSWER = MaxRetryError(None, "/x.zip?signature=canary", ConnectTimeoutError("it took too long"))  # type: ignore[arg-type]
+REASONS: dict[str, tuple[Exception, str]] = {
+    "what is behind all tries": (requests.ConnectionError(NO_ANSWER), "it took too long"),
+    "without a query": (
+        requests.RequestException("no way to 'ftp://a/x?k=canary' at all"),
+        "no way to 'ftp://a/x at all",
+    ),
+    "quotes in the query": (requests.RequestException("(http://a/x?b='&k=(canary))"), "(http://a/x"),
+    "nothing but a kind": (ConnectionResetError(), "ConnectionResetError"),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_reason_is_told_without_keys(case: str) -> None:
+    error, told = REASONS[case]
+    assert why(error) == told
 
 
 @pytest.mark.parametrize(("host", "bound"), [("zenodo.org", 2), ("example.org", 4)])

@@ -5,8 +5,8 @@
   are copied as they are, from its local header to its data descriptor, while its CRC-32 is compared. A damaged one is
   asked for once more.
 - A new directory behind them makes it a zip. Only then does it take its name.
-- A killed run goes on after the last whole member, if the server says that the file is still the same one. After a
-  crash of the machine, what is on the disk is proven first: each member has its checksum.
+- A killed run goes on after the last whole member, if the server says that the file is still the same one. What is
+  here is proven first: each member has its checksum.
 - A file that changes on the server while it is read is started over, once.
 """
 
@@ -24,7 +24,7 @@ from backbeat.datasets.packed.zipwriting import write_directory
 from backbeat.datasets.registry import Members, Record, RecordFile, load_record, url_scheme
 from backbeat.datasets.transport.membercheck import MemberCheck
 from backbeat.datasets.transport.memberplan import Arithmetic, LocalSpans, MemberPlan, Piece, SpanSource, plan_of
-from backbeat.datasets.transport.partial import boot_id, part_path
+from backbeat.datasets.transport.partial import part_path
 from backbeat.datasets.transport.patience import Patience
 from backbeat.datasets.transport.sources import Wanted, local_path
 from backbeat.datasets.transport.spans import Span, in_pieces
@@ -43,7 +43,6 @@ class _Note:
     url: str
     validator: str
     members: str
-    boot: str | None
 
 
 def fetch_members(wanted: Wanted, url: str) -> Arithmetic:
@@ -101,12 +100,8 @@ def _fetch(wanted: Wanted, url: str, layout: str) -> Arithmetic:
         part = part_path(wanted.final)
         note = None
         if source.validator is not None:
-            note = _Note(
-                url,
-                source.validator,
-                digest_of([(piece.entry.crc32, piece.offset) for piece in plan.pieces]),
-                boot_id(),
-            )
+            members = digest_of([(piece.entry.crc32, piece.offset) for piece in plan.pieces])
+            note = _Note(url, source.validator, members)
         with disk_errors(wanted.final):
             done = _kept(part, plan, note, source.name)
             have_bytes = plan.pieces[done].offset if done < len(plan.pieces) else plan.size_bytes
@@ -154,8 +149,7 @@ def _planned(wanted: Wanted, source: SpanSource, layout: str) -> MemberPlan:
 def _kept(part: Path, plan: MemberPlan, note: _Note | None, archive: str) -> int:
     """Return how many members are here already, after making sure that there is a file to go on with."""
     part.parent.mkdir(parents=True, exist_ok=True)
-    found = _read_note(part)
-    if note is None or found is None or replace(found, boot=note.boot) != note or not part.is_file():
+    if note is None or _read_note(part) != note or not part.is_file():
         part.unlink(missing_ok=True)
         _note_path(part).unlink(missing_ok=True)
         part.touch(exist_ok=False)
@@ -163,12 +157,8 @@ def _kept(part: Path, plan: MemberPlan, note: _Note | None, archive: str) -> int
             _note_path(part).write_text(json.dumps(asdict(note)), encoding="utf-8")
         return 0
     size_bytes = part.stat().st_size
-    done = sum(piece.offset + piece.size_bytes <= size_bytes for piece in plan.pieces)
-    if note.boot is not None and found.boot == note.boot:
-        return done
-    done = _proven(part, plan.pieces[:done], archive)
-    _note_path(part).write_text(json.dumps(asdict(note)), encoding="utf-8")
-    return done
+    whole = sum(piece.offset + piece.size_bytes <= size_bytes for piece in plan.pieces)
+    return _proven(part, plan.pieces[:whole], archive)
 
 
 def _proven(part: Path, pieces: Sequence[Piece], archive: str) -> int:
@@ -196,17 +186,25 @@ def _prove(piece: Piece, chunks: Iterator[bytes], archive: str, out: BinaryIO | 
 def _copy_all(source: SpanSource, plan: MemberPlan, done: int, out: BinaryIO, advance: Advance) -> None:
     arriving = _Arriving(source.read_spans(list(in_pieces(plan.spans(done)))))
     for piece in plan.pieces[done:]:
-        if piece.content is not None:
-            out.write(piece.content)
-        else:
-            try:
-                _prove(piece, arriving.through(piece.span), source.name, out)
-            except ArchiveError as error:
-                _log.warning("%s; asking for it once more", error)
-                out.seek(piece.offset)
-                again = source.read_spans(list(in_pieces([piece.span])))
-                _prove(piece, (chunk for _, chunk in again), source.name, out)
+        try:
+            _copy(source, piece, arriving, out)
+        except BaseException:
+            out.truncate(piece.offset)
+            raise
         advance(piece.size_bytes)
+
+
+def _copy(source: SpanSource, piece: Piece, arriving: _Arriving, out: BinaryIO) -> None:
+    if piece.content is not None:
+        out.write(piece.content)
+        return
+    try:
+        _prove(piece, arriving.through(piece.span), source.name, out)
+    except ArchiveError as error:
+        _log.warning("%s; asking for it once more", error)
+        out.seek(piece.offset)
+        again = source.read_spans(list(in_pieces([piece.span])))
+        _prove(piece, (chunk for _, chunk in again), source.name, out)
 
 
 class _Arriving:

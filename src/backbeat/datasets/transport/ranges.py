@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -35,12 +34,14 @@ from backbeat.datasets.transport.traffic import Meter, Traffic
 from backbeat.datasets.transport.web import (
     BODY_ERRORS,
     TRANSIENT_STATUSES,
+    compressed,
     host_slot,
     new_session,
     retry_after_s,
     shown,
     strong_validator,
     timeouts_s,
+    why,
 )
 from backbeat.errors import DownloadError
 
@@ -103,9 +104,7 @@ class RemoteFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -183,7 +182,7 @@ class RemoteFile:
                     given = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
                     if response.status_code == 206 and given is not None:
                         first, last, total = int(given[1]), int(given[2]), int(given[3])
-                        body = self._body(response, last + 1 - first)
+                        body = self._body(response, last + 1 - first, bytearray())
                         self._meter.asked(0, len(body))
                         tail = body if asked != "bytes=0-0" and last + 1 == total else b""
                         return _Version(total, strong_validator(response), tail)
@@ -222,7 +221,7 @@ class RemoteFile:
                         raise _OneByOne
                     found.append(part)
             except BODY_ERRORS as error:
-                raise _TryAgain(f"the connection broke: {error}") from error
+                raise _TryAgain(f"the connection broke: {why(error)}") from error
 
     def _one(self, span: Span) -> bytes:
         found = bytearray()
@@ -239,12 +238,11 @@ class RemoteFile:
                 raise _TryAgain(f"asked for {asked}, got HTTP {response.status_code}, Content-Range {given}")
             self._body(response, span.end - start, found)
 
-    def _body(self, response: requests.Response, count: int, found: bytearray | None = None) -> bytes:
-        found = bytearray() if found is None else found
+    def _body(self, response: requests.Response, count: int, found: bytearray) -> bytes:
         try:
             read_exactly(response, count, found, self._meter.received)
         except BODY_ERRORS as error:
-            raise _TryAgain(f"the connection broke: {error}") from error
+            raise _TryAgain(f"the connection broke: {why(error)}") from error
         return bytes(found)
 
     def _get(self, asked: str, asked_bytes: int, if_range: str | None) -> requests.Response:
@@ -254,15 +252,16 @@ class RemoteFile:
             timeout = timeouts_s(self._patience)
             response = self._session.get(self._address.url, headers=headers, stream=True, timeout=timeout)
         except (requests.ConnectionError, requests.Timeout) as error:
-            raise _TryAgain(str(error), unreachable=self._known is None) from error
+            raise _TryAgain(why(error), unreachable=self._known is None) from error
         except requests.RequestException as error:
-            raise self._failure(str(error)) from error
+            raise self._failure(why(error)) from error
         if response.status_code in TRANSIENT_STATUSES:
             response.close()
             raise _TryAgain(f"HTTP {response.status_code} {response.reason}", wait_s=retry_after_s(response))
-        if response.status_code not in {200, 206, 416}:
+        complaint = compressed(response, None, None) if response.status_code == 206 else None
+        if complaint or response.status_code not in {200, 206, 416}:
             response.close()
-            raise self._failure(f"HTTP {response.status_code} {response.reason}")
+            raise self._failure(complaint or f"HTTP {response.status_code} {response.reason}")
         return response
 
     def _require_version(self, response: requests.Response) -> None:

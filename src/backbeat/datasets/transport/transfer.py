@@ -40,6 +40,7 @@ from backbeat.datasets.transport.partial import Partial
 from backbeat.datasets.transport.patience import Patience
 from backbeat.datasets.transport.web import (
     TRANSIENT_STATUSES,
+    compressed,
     content_length,
     host_slot,
     new_session,
@@ -47,6 +48,7 @@ from backbeat.datasets.transport.web import (
     shown,
     strong_validator,
     timeouts_s,
+    why,
 )
 from backbeat.errors import DownloadError
 from backbeat.progress import progress
@@ -140,12 +142,12 @@ class Transfer:
         if isinstance(reason, NewConnectionError | ConnectTimeoutError):
             # A host that has sent something does exist: it is the network that is down, which takes longer to mend.
             tries = self.patience.tries if self.part.size_bytes else self.patience.unreachable_tries
-            return _TryAgain(f"{urlsplit(url).netloc} cannot be reached: {reason}", tries=tries)
+            return _TryAgain(f"{urlsplit(url).netloc} cannot be reached: {why(reason)}", tries=tries)
         if isinstance(error, requests.Timeout):
             return _TryAgain(f"no byte for {self.patience.idle_timeout_s:g} s", tries=self.patience.tries)
         if isinstance(error, requests.ConnectionError):
-            return _TryAgain(f"the connection broke: {error}", tries=self.patience.tries)
-        return self._failure(str(error))
+            return _TryAgain(f"the connection broke: {why(error)}", tries=self.patience.tries)
+        return self._failure(why(error))
 
     def _take(self, response: requests.Response, version: str | None) -> Address | None:
         if response.status_code == 206 and version is not None:
@@ -171,6 +173,8 @@ class Transfer:
             self._distrust(f"asked for bytes {have}- of {size or 'all'}, got Content-Range {given}")
         if version not in {response.headers.get("ETag"), response.headers.get("Last-Modified")}:
             self._distrust("the server has another version of the file now")
+        if complaint := compressed(response, self.file, None if found is None else int(found[3])):
+            raise self._failure(complaint)
 
     def _check_complete(self, response: requests.Response) -> None:
         total = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
@@ -191,6 +195,8 @@ class Transfer:
         first = next(body, b"")
         if self._is_html(response, first):
             return self._answered(response, first, body)
+        if complaint := compressed(response, self.file, length):
+            raise self._failure(complaint)
         if self.file.promised_bytes is not None and length not in {None, self.file.promised_bytes}:
             raise self._failure(
                 _amount(length),
@@ -254,7 +260,7 @@ class Transfer:
                 reason = f"no byte for {self.patience.idle_timeout_s:g} s"
                 raise _TryAgain(reason, tries=self.patience.tries) from error
             except BodyError as error:
-                raise _TryAgain(f"the connection broke: {error}", tries=self.patience.tries) from error
+                raise _TryAgain(f"the connection broke: {why(error)}", tries=self.patience.tries) from error
             if not chunk:
                 return
             yield chunk

@@ -31,6 +31,7 @@ from backbeat.datasets.transport.web import (
     retry_after_s,
     shown,
     timeouts_s,
+    why,
 )
 from backbeat.errors import DownloadError
 
@@ -131,11 +132,11 @@ def _patiently(url: str, asked: str, patience: Patience, ask: Callable[[requests
         except _Busy as failure:
             reason, wait_s = str(failure), failure.wait_s
         except requests.RequestException as error:
-            reason, wait_s = f"no answer: {error}", None
+            reason, wait_s = f"no answer: {why(error)}", None
             if isinstance(error, requests.ConnectionError) and failures >= patience.unreachable_tries:
                 break
         except BODY_ERRORS as error:
-            reason, wait_s = f"the connection broke: {error}", None
+            reason, wait_s = f"the connection broke: {why(error)}", None
         if failures < patience.tries:
             time.sleep(patience.wait_s(failures, wait_s))
     raise _failure(url, reason, "try again later, or look at the publisher's page")

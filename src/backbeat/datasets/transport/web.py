@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,7 +16,9 @@ from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError as Urllib3Error
+from urllib3.exceptions import MaxRetryError
 
+from backbeat.datasets.registry import RecordFile
 from backbeat.datasets.transport.patience import Patience
 
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -58,6 +61,40 @@ def host_slot(url: str) -> Iterator[None]:
 def shown(url: str) -> str:
     """Return an address for a message: without a query, which may be a key."""
     return url.partition("?")[0]
+
+
+def why(error: Exception) -> str:
+    """Return what went wrong, for a message: without the query of any address, which may be a key.
+
+    Args:
+        error: from `requests`, or from what is below it.
+    """
+    if isinstance(error, requests.RequestException) and error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    if isinstance(error, MaxRetryError) and error.reason is not None:
+        error = error.reason
+    return re.sub(r"\?\S*", "", str(error)) or type(error).__name__
+
+
+def compressed(response: requests.Response, file: RecordFile | None, size_bytes: int | None) -> str | None:
+    """Return what to say about a body that has been compressed on its way; None if it is the file as it is.
+
+    Some servers call a packed file compressed that they send as it is: one that has the promised size, or a promised
+    hash to be compared with, is taken.
+
+    Args:
+        response: with the status 200 or 206.
+        file: what is wanted; None if nothing is promised.
+        size_bytes: of the whole file, as the server says it.
+    """
+    coding = response.headers.get("Content-Encoding", "").strip().lower()
+    if coding in {"", "identity"}:
+        return None
+    if file is not None:
+        of_that_size = file.promised_bytes is not None and size_bytes == file.promised_bytes
+        if of_that_size or (file.promise is not None and None in {size_bytes, file.promised_bytes}):
+            return None
+    return f"the server sends it compressed ({coding}), which has another size and hash than the file"
 
 
 def retry_after_s(response: requests.Response) -> float | None:

@@ -26,6 +26,7 @@ from backbeat.datasets.transport.patience import Patience
 from backbeat.datasets.transport.web import (
     BODY_ERRORS,
     TRANSIENT_STATUSES,
+    compressed,
     content_length,
     host_slot,
     new_session,
@@ -33,6 +34,7 @@ from backbeat.datasets.transport.web import (
     shown,
     strong_validator,
     timeouts_s,
+    why,
 )
 from backbeat.errors import DownloadError
 
@@ -117,7 +119,7 @@ class WebStream(io.RawIOBase):
             except _TryAgainError as error:
                 reason, asked_s = str(error), error.wait_s
             except BODY_ERRORS as error:
-                reason = f"the connection broke: {error}"
+                reason = f"the connection broke: {why(error)}"
             self._held.close()
             self._response = None
             failures += 1
@@ -143,6 +145,8 @@ class WebStream(io.RawIOBase):
                 self._require_continuation(response)
             else:
                 response = self._require_file(response)
+            if complaint := compressed(response, self._file, self.size_bytes):
+                raise self._failure(complaint)
             self._response = response
         return self._response
 
