@@ -218,6 +218,15 @@ def test_member_that_stays_damaged_is_named(project: Path, server: RangeServer) 
         fetched(project)
 
 
+def test_name_that_came_damaged_is_noticed(project: Path, server: RangeServer) -> None:
+    with zipfile.ZipFile(io.BytesIO(server.body)) as archive:
+        first_letter_at = archive.getinfo(PICKED[7]).header_offset + 30
+    server.flip = {first_letter_at: 99}
+    want(project, server, names=PICKED)
+    with pytest.raises(DownloadError, match="one with another name"):
+        fetched(project)
+
+
 def test_damage_leaves_nothing_under_a_final_name(project: Path, server: RangeServer) -> None:
     server.flip = {place_of(server.body, PICKED[7]): 99}
     want(project, server, names=PICKED)

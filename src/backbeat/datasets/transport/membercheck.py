@@ -9,6 +9,9 @@ from backbeat.datasets.packed.zipdirectory import LOCAL_HEADER, Entry
 from backbeat.errors import ArchiveError
 
 _CHUNK_BYTES = 2**20
+# In the record of the directory: how long the name is, and where it begins (APPNOTE.TXT 4.3.12).
+_NAME_BYTES_AT, _NAME_AT = 28, 46
+
 _STORED, _DEFLATED = 0, 8
 
 
@@ -23,6 +26,7 @@ class MemberCheck:
     def __init__(self, entry: Entry, archive: str) -> None:
         self._entry, self._archive = entry, archive
         self._header = bytearray()
+        self._name = entry.record[_NAME_AT:][: int.from_bytes(entry.record[_NAME_BYTES_AT:][:2], "little")]
         self._left = entry.stored_bytes
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if entry.method == _DEFLATED else None
         self._crc32 = self._size_bytes = 0
@@ -51,6 +55,8 @@ class MemberCheck:
         Raises:
             ArchiveError: if what there was is not the member.
         """
+        if self._header[LOCAL_HEADER.size :][: len(self._name)] != self._name:
+            raise self._damaged("a local file header with its name", "one with another name")
         if self._left or self._size_bytes != self._entry.size_bytes:
             raise self._damaged(f"{self._entry.size_bytes:,} bytes", f"{self._size_bytes:,}")
         if self._crc32 != self._entry.crc32:
