@@ -30,8 +30,8 @@ check: setup  ## Format, lint, types, import contracts
 	mypy
 	lint-imports --no-cache
 
-test: setup  ## Run the tests: some minutes
-	pytest -m "not slow"
+test: setup  ## Run the tests, a module in each of two processes: some minutes
+	pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: setup  ## Run the tests that train for minutes
 	pytest -m slow

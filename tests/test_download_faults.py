@@ -95,7 +95,7 @@ def test_partial_file_that_another_program_replaced_gets_no_name(project: Path, 
     record_of(project, server.url())
     server.script = [Answer(stall_after=200_000)]
     child = run_child(project)
-    assert server.stalled.wait(timeout=20)
+    wait_for(lambda: part_path(staged(project)).is_file() and part_path(staged(project)).stat().st_size == 200_000)
     part_path(staged(project)).unlink()
     part_path(staged(project)).write_bytes(BODY[:1000])
     server.go_on.set()
