@@ -33,7 +33,7 @@ def list_datasets(as_json: AsJson = False) -> None:
     print_table(
         ("name", "size", "license", "selected by", "state", "title"),
         [
-            (record.name, _size(record), record.license.id, _selected_by(record), line.text, record.title)
+            (record.name, _size(record), record.license.id, _selected_by(record), line.state, record.title)
             for record, line in rows
         ],
         right=("size",),
@@ -74,6 +74,7 @@ def show_status(names: Names = None, as_json: AsJson = False) -> None:
             for line in found
         ],
         right=("size", "priority"),
+        squeeze="license",
     )
     here_bytes = sum(line.here_bytes for line in found)
     for where in sorted({str(line.where) for line in found if line.where is not None}):
