@@ -27,7 +27,7 @@ from backbeat.datasets.transport.partial import part_path
 from backbeat.drums.egmd import Sequence, read_index
 from backbeat.errors import BackbeatError, ConfigError, DownloadError, StorageError
 from misbehaving_server import Answer, misbehaving_server
-from one_dataset import HASTY, files_under_final_names, new_project, record_of, staged, wait_for
+from one_dataset import HASTY, files_under_final_names, record_of, staged, wait_for
 from range_server import RangeServer, range_server
 from small_project import PERFORMANCES, ROOT, TABLE, contents_of, write_zip
 
@@ -49,12 +49,6 @@ def zipped(contents: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> byte
 def large() -> bytes:
     """An archive of 5,000 members of up to 12 kB."""
     return zipped(ALL)
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return new_project(tmp_path)
 
 
 @pytest.fixture

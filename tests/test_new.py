@@ -8,7 +8,6 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from backbeat.datasets.record_text import record_text
 from backbeat.datasets.refresh import refresh
 from backbeat.datasets.registry import Record, load_record
 from backbeat.errors import BackbeatError, ConfigError, DownloadError
-from misbehaving_server import Answer, MisbehavingServer, misbehaving_server
+from misbehaving_server import Answer, MisbehavingServer
 from one_dataset import BODY, HASH, HASTY, new_project
 
 ROOT = Path(__file__).parents[1]
@@ -39,12 +38,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / "data").mkdir()
     (project / "data" / "dvc.yaml").write_text((ROOT / "data" / "dvc.yaml").read_text())
     return project
-
-
-@pytest.fixture
-def server() -> Iterator[MisbehavingServer]:
-    with misbehaving_server(BODY) as running:
-        yield running
 
 
 @pytest.fixture

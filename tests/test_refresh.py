@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,11 @@ from backbeat.datasets.refresh import Freshness, refresh
 from backbeat.datasets.transport.patience import Patience
 from backbeat.storage.staging import open_staging
 from misbehaving_server import Answer, MisbehavingServer, misbehaving_server
-from one_dataset import BODY, HASH, OTHER_BODY, new_project, record_of
+from one_dataset import BODY, HASH, OTHER_BODY, record_of
 
 HASTY = Patience(tries=2, unreachable_tries=1, first_wait_s=0.001, connect_timeout_s=5, idle_timeout_s=5)
 OTHER_HASH = f"sha256:{hashlib.sha256(OTHER_BODY).hexdigest()}"
 MD5 = f"md5:{hashlib.md5(BODY).hexdigest()}"
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return new_project(tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[MisbehavingServer]:
-    with misbehaving_server(BODY) as running:
-        yield running
 
 
 def one(project: Path) -> Freshness:

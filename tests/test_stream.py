@@ -20,7 +20,7 @@ from backbeat.datasets.packed.items import Item
 from backbeat.datasets.stream import stream
 from backbeat.errors import ArchiveError, ConfigError, DownloadError
 from misbehaving_server import Answer, MisbehavingServer, misbehaving_server
-from one_dataset import HASTY, OTHER_BODY, new_project, record_of, staged
+from one_dataset import HASTY, OTHER_BODY, record_of, staged
 
 FILES = {f"set/{number}.wav": random.Random(number).randbytes(20_000) for number in range(20)}
 
@@ -44,12 +44,6 @@ def _zip() -> bytes:
 
 
 TAR, ZIP = _tar(), _zip()
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return new_project(tmp_path)
 
 
 @pytest.fixture
