@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from backbeat.datasets.checks import note_check
-from backbeat.datasets.download import alone, download, refuse_excluded
+from backbeat.datasets.download import alone, download
 from backbeat.datasets.places import staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record
+from backbeat.datasets.selection import refuse_excluded
 from backbeat.datasets.transport.patience import Patience
 from backbeat.datasets.transport.sources import Wanted, take_own
 from backbeat.errors import DownloadError

@@ -33,11 +33,12 @@ from backbeat.datasets.packed.containers import grouped
 from backbeat.datasets.packed.extraction import unpacked
 from backbeat.datasets.places import KIND, RAW_FOLDER, own_files, staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record, url_scheme
+from backbeat.datasets.selection import refuse_excluded
 from backbeat.datasets.transport.hashing import hash_file
 from backbeat.datasets.transport.partial import part_path
 from backbeat.datasets.transport.patience import Patience
 from backbeat.datasets.transport.sources import Wanted, fetch, take_local
-from backbeat.errors import BackbeatError, ConfigError, DownloadError, StorageError
+from backbeat.errors import BackbeatError, DownloadError, StorageError
 from backbeat.executor import run_threads
 from backbeat.storage.staging import Staging, disk_errors, link_folder, open_staging, require_space
 
@@ -97,17 +98,6 @@ def download(
             _link(project, staging, record, [staged[record.name, file.path] for file in record.files])
     _raise_all(failures, len(wanted))
     note_bandwidth(staging, missing_bytes, time.monotonic() - started_s)
-
-
-def refuse_excluded(record: Record) -> None:
-    """Raise a ConfigError for a dataset that is in the registry only to say why it is not used."""
-    if record.excluded is not None:
-        raise ConfigError(
-            f"{record.name} is excluded: {record.excluded}",
-            expected="a dataset that may be fetched",
-            got=f"license {record.license.id}",
-            next_step="choose another one: backbeat datasets list",
-        )
 
 
 def _refuse_own_files(folder: Path, name: str) -> None:

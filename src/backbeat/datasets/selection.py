@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from backbeat.datasets.registry import PHASES, Phase, Record, require_known
@@ -88,16 +88,21 @@ def collections_of(registry: Mapping[str, Record]) -> list[str]:
     return sorted({name for record in registry.values() for name in record.collections})
 
 
-def _named(registry: Mapping[str, Record], name: str) -> Record:
-    require_known(name, registry)
-    record = registry[name]
+def refuse_excluded(record: Record) -> None:
+    """Raise a ConfigError for a dataset that is in the registry only to say why it is not used."""
     if record.excluded is not None:
         raise ConfigError(
-            f"{name} is excluded: {record.excluded}",
+            f"{record.name} is excluded: {record.excluded}",
             expected="a dataset that may be fetched",
             got=f"license {record.license.id}",
             next_step="choose another one: backbeat datasets list",
         )
+
+
+def _named(registry: Mapping[str, Record], name: str) -> Record:
+    require_known(name, registry)
+    record = registry[name]
+    refuse_excluded(record)
     return record
 
 
@@ -140,8 +145,3 @@ def _reason_against(record: Record, wish: Wish, free_bytes: int | None) -> str |
     if record.expected_bytes > free_bytes:
         return f"{record.expected_bytes:,} bytes, and {free_bytes:,} are left of the limit"
     return None
-
-
-def total_bytes(records: Iterable[Record]) -> int:
-    """Return what these datasets take together, as far as it is known."""
-    return sum(record.expected_bytes or 0 for record in records)

@@ -22,7 +22,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from backbeat.datasets.download import refuse_excluded
 from backbeat.datasets.layouts import pick_members
 from backbeat.datasets.packed.containers import dataset_items, files_only, grouped, is_here, is_tar, is_zip, members_of
 from backbeat.datasets.packed.items import CHUNK_BYTES, BytesContent, Item, StreamContent
@@ -30,6 +29,7 @@ from backbeat.datasets.packed.tars import tar_items
 from backbeat.datasets.packed.zipdirectory import ByteSource, Entry, read_directory
 from backbeat.datasets.packed.zips import zip_item, zip_items
 from backbeat.datasets.registry import Members, Record, RecordFile, load_record, url_scheme
+from backbeat.datasets.selection import refuse_excluded
 from backbeat.datasets.transport.addresses import resolve
 from backbeat.datasets.transport.patience import Patience
 from backbeat.datasets.transport.ranges import RemoteFile
