@@ -71,3 +71,7 @@ class ModelError(BackbeatError):
 
 class StorageError(BackbeatError):
     """The disk is full, read-only, or not where the configuration says."""
+
+
+class CloudError(BackbeatError):
+    """The bucket cannot be reached, refuses, or does not hold what it should."""

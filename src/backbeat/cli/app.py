@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from backbeat.cli import datasets, pipeline
+from backbeat.cli import cloud, datasets, pipeline
 from backbeat.errors import BackbeatError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Declared datasets, versioned spectrograms and a drum transcriber.",
 )
+app.add_typer(cloud.app, name="cloud")
 app.add_typer(datasets.app, name="datasets")
 pipeline.register(app)
 

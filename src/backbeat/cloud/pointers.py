@@ -1,0 +1,195 @@
+"""What Git's pointers need: the artifacts of `dvc.lock` and `*.dvc` files, and the objects that they consist of.
+
+An artifact is one output that DVC caches, such as `data/processed/egmd_mini`. An object is one file of DVC's cache,
+under the MD5 of its content; a folder is an object too, a list of its files, whose name ends in `.dir`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from backbeat.errors import CloudError
+from backbeat.storage.staging import cache_dir
+
+DIR_SUFFIX = ".dir"
+
+# Where DVC keeps objects, in its cache and in its folder of the bucket.
+OBJECTS = "files/md5"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An output that DVC versions.
+
+    Args:
+        path: where it is in the project.
+        stage: what makes it, as DVC addresses it; the name of the `.dvc` file if nothing does.
+        oid: the name of its object; None if it was never made.
+        size_bytes: the size of all of it, as the pointer says.
+        only: the part of it that is meant, relative to `path`; empty means all.
+    """
+
+    path: str
+    stage: str
+    oid: str | None
+    size_bytes: int | None
+    only: str = ""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.oid is not None and self.oid.endswith(DIR_SUFFIX)
+
+
+@dataclass(frozen=True, order=True)
+class Needed:
+    """An object that a pointer needs.
+
+    Args:
+        oid: its name: the MD5 of its content, with `.dir` if it is a list of files.
+        path: where its content belongs in the project; for a list, the folder.
+    """
+
+    oid: str
+    path: str
+
+    @property
+    def md5_hex(self) -> str:
+        """The MD5 of its content."""
+        return self.oid.removesuffix(DIR_SUFFIX)
+
+    @property
+    def name(self) -> str:
+        """Its path below the cache's root, and below DVC's folder in the bucket."""
+        return f"{OBJECTS}/{self.oid[:2]}/{self.oid[2:]}"
+
+
+def cache_path(project: Path, oid: str) -> Path:
+    """Return where DVC's cache has or would have an object."""
+    return cache_dir(project) / OBJECTS / oid[:2] / oid[2:]
+
+
+def artifacts(project: Path, targets: Sequence[str] = ()) -> list[Artifact]:
+    """Return the artifacts that these targets mean, in the order of their paths.
+
+    Args:
+        project: the root of the repository.
+        targets: datasets (`egmd_mini`), stages (`train`, `data/library/dvc.yaml:archive`) or paths, also inside an
+            artifact (`data/processed/egmd/validation`); none means every artifact.
+
+    Raises:
+        CloudError: if a target is none of these, or DVC cannot read its files.
+    """
+    every = _all_artifacts(project)
+    if not targets:
+        return every
+    chosen: dict[tuple[str, str], Artifact] = {}
+    for target in targets:
+        found = _matching(every, target)
+        if not found:
+            raise CloudError(
+                f"no versioned artifact is called {target}",
+                expected="a dataset, a stage or a path of " + ", ".join(one.path for one in every),
+                next_step="backbeat cloud status",
+            )
+        chosen |= {(one.path, one.only): one for one in found}
+    # Who asks for a whole needs no part of it as well.
+    whole = {one.path for one in chosen.values() if not one.only}
+    return sorted(
+        (one for one in chosen.values() if not one.only or one.path not in whole), key=lambda one: (one.path, one.only)
+    )
+
+
+def objects(artifact: Artifact, read_listing: Callable[[str], bytes]) -> list[Needed]:
+    """Return the objects of an artifact: of a folder its list first, then its files in the order of their paths.
+
+    Args:
+        artifact: an artifact, or a part of one.
+        read_listing: returns the content of the object of this name; called for folders only.
+
+    Raises:
+        CloudError: if the artifact was never made, or its list is damaged or names no file of the asked part.
+    """
+    if artifact.oid is None:
+        raise CloudError(
+            f"{artifact.path} was never made", expected="its hash in dvc.lock", next_step=f"dvc repro {artifact.stage}"
+        )
+    if not artifact.is_folder:
+        return [Needed(artifact.oid, artifact.path)]
+    content = read_listing(artifact.oid)
+    listing = parse_listing(content, artifact.oid)
+    wanted = PurePosixPath(artifact.only)
+    files = [
+        Needed(oid, f"{artifact.path}/{relative}")
+        for relative, oid in listing
+        if PurePosixPath(relative).is_relative_to(wanted)
+    ]
+    if artifact.only and not files:
+        raise CloudError(
+            f"{artifact.path} has nothing called {artifact.only}",
+            expected="one of " + ", ".join(sorted({relative.split("/")[0] for relative, _ in listing})),
+        )
+    return [Needed(artifact.oid, artifact.path), *files]
+
+
+def parse_listing(content: bytes, oid: str) -> list[tuple[str, str]]:
+    """Return the files in DVC's list of a folder: relative path and object, in the order of the paths.
+
+    Raises:
+        CloudError: if it is not the list that its name promises.
+    """
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if f"{digest}{DIR_SUFFIX}" != oid:
+        raise CloudError(
+            f"the list of files {oid} is damaged",
+            expected=f"MD5 {oid.removesuffix(DIR_SUFFIX)}",
+            got=digest,
+            next_step="backbeat verify --remote --repair",
+        )
+    # What has the right MD5 was written by DVC.
+    return sorted((str(entry["relpath"]), str(entry["md5"])) for entry in json.loads(content))
+
+
+def _all_artifacts(project: Path) -> list[Artifact]:
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(project)) as repo:
+            found = [
+                Artifact(
+                    path=Path(out.fs_path).relative_to(project.resolve()).as_posix(),
+                    stage=_address(out.stage),
+                    oid=out.hash_info.value if out.hash_info else None,
+                    size_bytes=out.meta.size if out.meta else None,
+                )
+                for out in repo.index.outs
+                if out.use_cache and out.can_push
+            ]
+    except DvcException as error:
+        raise CloudError("DVC cannot read the pipeline", got=str(error), next_step="dvc status") from error
+    return sorted(found, key=lambda one: one.path)
+
+
+def _address(stage: Any) -> str:
+    file, name = str(stage.path_in_repo), getattr(stage, "name", None)
+    # DVC's own `addressing` is relative to the current folder.
+    return file if name is None else str(name) if file == "dvc.yaml" else f"{file}:{name}"
+
+
+def _matching(every: Iterable[Artifact], target: str) -> list[Artifact]:
+    found = []
+    path = PurePosixPath(target.rstrip("/"))
+    for one in every:
+        at = PurePosixPath(one.path)
+        # A dataset is what was made of it, wherever that is.
+        if target in {one.stage, one.path} or at.is_relative_to(path) or ("/" not in target and target in at.parts[1:]):
+            found.append(one)
+        elif one.is_folder and path.is_relative_to(at):
+            found.append(replace(one, only=path.relative_to(at).as_posix()))
+    return found
