@@ -62,7 +62,7 @@ def serve(
     """
     for bucket in buckets:
         (folder / bucket).mkdir(parents=True, exist_ok=True)
-    port = port or _free_port()
+    port = _free_port(port)
     # The key is on no command line; the folder is read anew every second, so that two clients see one another.
     environment = {**os.environ, "RCLONE_CONFIG": os.devnull, "RCLONE_AUTH_KEY": f'"{key_id},{secret}"'}
     command = [str(program()), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--dir-cache-time", "1s", str(folder)]
@@ -77,9 +77,16 @@ def serve(
         process.wait()
 
 
-def _free_port() -> int:
+def _free_port(port: int) -> int:
+    # Asked for before rclone is started: who answers on a port that is taken is somebody else.
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CloudError(
+                f"port {port} of this machine cannot be used", got=str(error.strerror), next_step="name another --port"
+            ) from error
         return int(listener.getsockname()[1])
 
 
@@ -93,5 +100,5 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
         f"the S3 server did not start on port {port}",
         expected="an answer",
         got=log.read_text(encoding="utf-8", errors="replace")[-500:] or "silence",
-        next_step="name another --port",
+        next_step="try again",
     )
