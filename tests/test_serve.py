@@ -1,7 +1,7 @@
 """The S3 server to rehearse with: one command, what it prints is what works, and its key is nobody's to read."""
 
 import re
-import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,15 +25,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_the_server_says_is_all_that_another_clone_needs(project: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     bare = {name: value for name, value in environment(home).items() if not name.startswith("B2_")}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     server = subprocess.Popen(
-        [BACKBEAT, "cloud", "serve", tmp_path / "buckets", "--port", "9321"], cwd=project, env=bare,
+        [BACKBEAT, "cloud", "serve", tmp_path / "buckets", "--port", port], cwd=project, env=bare,
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert server.stdout is not None
     try:
         said = ""
         while "to end the rehearsal" not in said:
-            said += server.stdout.readline()
+            line = server.stdout.readline()
+            assert line, said
+            said += line
         commands = re.findall(r"^  (.*)$", said, flags=re.MULTILINE)
         run(tmp_path, "git", "clone", "--quiet", str(project), str(tmp_path / "clone"))
         pushed = run(project, "sh", "-ec", "\n".join([*commands, "dvc push"]), env=bare)
@@ -41,7 +46,7 @@ def test_what_the_server_says_is_all_that_another_clone_needs(project: Path, tmp
         run(tmp_path / "clone", "sh", "-ec", "\n".join([*commands, "dvc pull"]), env=bare)
         assert (tmp_path / "clone" / "data" / "drums" / "kick").read_bytes() == b"boom"
     finally:
-        server.send_signal(signal.SIGINT)
+        server.terminate()
         server.stdout.close()
         assert server.wait(timeout=20) == 130
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,8 @@ def serve_bucket(
 
     project = find_project()
     settings = read_remote(project)
+    # Ended by `kill` it has to take rclone with it, as it does by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     place = folder or cache_dir(project) / "rehearsal"
     with serve(place.absolute(), (settings.bucket,), port=port) as serving:
         typer.echo(f"bucket {settings.bucket} at {serving.endpoint_url}, in {serving.folder}; Ctrl-C ends it")
