@@ -21,14 +21,17 @@ help:  ## List the targets
 setup: $(VENV)/.installed  ## Make .venv from requirements.lock; TORCH=cpu takes the small build of torch
 
 repro: setup  ## From nothing to a trained and evaluated model
+	backbeat storage check
 	dvc repro
 	backbeat metrics
 
-check: setup  ## Format, lint, types, import contracts
+check: setup  ## Format, lint, types, import contracts, rules for pipeline files, secrets
 	ruff format --check src tests bench docs
 	ruff check src tests bench docs
 	mypy
 	lint-imports --no-cache
+	backbeat storage check
+	pre-commit run --all-files secrets
 
 test: setup  ## Run the tests, a module in each of two processes: some minutes
 	pytest -n 2 --dist loadfile -m "not slow"

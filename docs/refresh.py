@@ -1,6 +1,7 @@
 """Bring up to date what is made from something else: `make docs`.
 
 - A block of a document to fill is a comment `<!-- output of: COMMAND -->` and the fenced block after it.
+- A table of a document to fill is a comment `<!-- table of: NAME -->` and the table after it: `failures_tables.py`.
 - `docs/datasets.md` and the list in `data/dvc.yaml` are made from the records of the registry.
 
 With `--check` nothing is written, and the exit code is 1 if something is not what it would be now.
@@ -14,11 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets_page import PAGE, datasets_page
+from failures_tables import TABLES
 
 from backbeat.datasets.stages import STAGES_FILE, synced_text
 
 REPOSITORY = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- output of: (.+?) -->\n```\n)(.*?)(```)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table of: (\w+) -->\n)(?:\|.*\n)*")
 
 
 def output_of(command: str) -> str:
@@ -35,7 +38,8 @@ def refreshed() -> Iterator[tuple[Path, str]]:
     for document in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]:
         if document != REPOSITORY / PAGE:
             before = document.read_text(encoding="utf-8")
-            yield document, BLOCK.sub(lambda block: block[1] + output_of(block[2]) + block[4], before)
+            after = BLOCK.sub(lambda block: block[1] + output_of(block[2]) + block[4], before)
+            yield document, TABLE.sub(lambda table: table[1] + TABLES[table[2]](), after)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import tiny_pipeline
+from cloud_world import CloudWorld, cloud_world, enter
 from misbehaving_server import MisbehavingServer, misbehaving_server
 from one_dataset import BODY, new_project
 
@@ -39,3 +40,17 @@ def trained_project(tiny_project: Path) -> Path:
     train(tiny_project, hardware=Hardware(accelerator="cpu", devices="1"))
     evaluate(tiny_project)
     return tiny_project
+
+
+@pytest.fixture(scope="session")
+def all_of_the_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudWorld]:
+    """An S3 server, a proxy before it, and a repository; use `world`."""
+    with cloud_world(tmp_path_factory.mktemp("cloud")) as made:
+        yield made
+
+
+@pytest.fixture
+def world(all_of_the_cloud: CloudWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CloudWorld:
+    """The same, with the proxy behaving, for a newcomer with the keys."""
+    enter(all_of_the_cloud, tmp_path / "home", monkeypatch)
+    return all_of_the_cloud

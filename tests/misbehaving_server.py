@@ -11,8 +11,10 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from local_server import local_server
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Seen:
 class MisbehavingServer:
     """The server's file, its script and its memory."""
 
-    def __init__(self, body: bytes, address: str) -> None:
+    def __init__(self, body: bytes) -> None:
         self.body = body
         self.script: list[Answer] = []
         self.pages: dict[str, Answer] = {}  # by path with query: what is always answered there
@@ -68,10 +70,10 @@ class MisbehavingServer:
         self.piece_bytes: int | None = None
         # What answers are drawn from when the script is used up.
         self.lies: Callable[[], Answer] | None = None
-        self._address = address
+        self.address = ""
 
     def url(self, name: str = "file.zip") -> str:
-        return f"{self._address}/{name}"
+        return f"{self.address}/{name}"
 
     def ranges(self) -> list[str | None]:
         return [seen.range for seen in self.seen]
@@ -90,18 +92,10 @@ def etag_of(body: bytes) -> str:
 @contextlib.contextmanager
 def misbehaving_server(body: bytes) -> Iterator[MisbehavingServer]:
     """Serve `body` on a free port of this machine until the block ends."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _RequestHandler) as http:
-        http.daemon_threads = True
-        server = MisbehavingServer(body, f"http://127.0.0.1:{http.server_port}")
-        http.misbehaving = server  # type: ignore[attr-defined]
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.go_on.set()
-            http.shutdown()
-            thread.join()
+    server = MisbehavingServer(body)
+    with local_server(_RequestHandler, server, server.go_on.set) as http:
+        server.address = f"http://127.0.0.1:{http.server_port}"
+        yield server
 
 
 class _RequestHandler(BaseHTTPRequestHandler):
@@ -114,7 +108,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
             super().handle()
 
     def do_GET(self) -> None:
-        server: MisbehavingServer = self.server.misbehaving
+        server: MisbehavingServer = self.server.state
         seen = self.headers["Range"], self.headers["If-Range"], self.command, self.headers["Authorization"]
         server.seen.append(Seen(self.path, *seen))
         answer = server.pages.get(self.path) or server.next_answer()
@@ -152,13 +146,13 @@ class _RequestHandler(BaseHTTPRequestHandler):
         cuts = [cut for cut in (answer.drop_after, answer.stall_after) if cut is not None]
         self.close_connection = bool(cuts) or headers["Content-Length"] is None
         body = body[: min([len(body), *cuts])]
-        piece_bytes = self.server.misbehaving.piece_bytes or len(body) or 1
+        piece_bytes = self.server.state.piece_bytes or len(body) or 1
         for start in range(0, len(body), piece_bytes):
-            self.server.misbehaving.go_on.wait(0.001 if start else 0)
+            self.server.state.go_on.wait(0.001 if start else 0)
             self.wfile.write(body[start : start + piece_bytes])
         if answer.stall_after is not None:
-            self.server.misbehaving.stalled.set()
-            self.server.misbehaving.go_on.wait()
+            self.server.state.stalled.set()
+            self.server.state.go_on.wait()
 
     def log_message(self, *_: object) -> None:
         """Keep quiet: what matters is in `seen`."""

@@ -12,8 +12,10 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from local_server import local_server
 
 BOUNDARY = "THIS_STRING_SEPARATES"
 PIECE_BYTES = 2**16
@@ -82,18 +84,10 @@ def _version_of(body: bytes) -> str:
 @contextlib.contextmanager
 def range_server(body: bytes) -> Iterator[RangeServer]:
     """Serve `body` on a free port of this machine until the block ends."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _RequestHandler) as http:
-        http.daemon_threads = True
-        server = RangeServer(body, f"http://127.0.0.1:{http.server_port}/some.zip")
-        http.state = server  # type: ignore[attr-defined]
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.go_on.set()
-            http.shutdown()
-            thread.join()
+    server = RangeServer(body)
+    with local_server(_RequestHandler, server, server.go_on.set) as http:
+        server.url = f"http://127.0.0.1:{http.server_port}/some.zip"
+        yield server
 
 
 class _RequestHandler(BaseHTTPRequestHandler):

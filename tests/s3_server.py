@@ -76,8 +76,8 @@ def new_repository(folder: Path, files: Mapping[str, Mapping[str, bytes]]) -> Pa
         folder: where to make it.
         files: for each folder the contents of its files.
     """
-    (folder / ".dvc").mkdir(parents=True)
-    for name in (".dvc/config", ".dvc/aws-b2.ini", ".dvc/.gitignore", "params.yaml"):
+    for name in (".dvc/config", ".dvc/aws-b2.ini", ".dvc/.gitignore", "configs/cloud.yaml", "params.yaml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, folder / name)
     for name, contents in files.items():
         for relative, content in contents.items():

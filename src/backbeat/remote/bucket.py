@@ -15,7 +15,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from backbeat.remote.credentials import Credentials, find_credentials
+from backbeat.errors import CloudError
+from backbeat.remote.credentials import Credentials, find_credentials, redacted
 from backbeat.remote.explain import explain
 from backbeat.remote.settings import RemoteSettings, load_remote
 from backbeat.storage.staging import new_file
@@ -51,6 +52,7 @@ class Bucket:
         self.settings = settings
         self.credentials = credentials
         self._client = _client(settings, credentials, tries)
+        self._was_listed = False
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield every object whose key begins with `prefix`, a thousand for each request, in the order of keys.
@@ -61,6 +63,7 @@ class Bucket:
         with self._explained(f"list s3://{self.settings.bucket}/{prefix}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.settings.bucket, Prefix=prefix)
             for page in pages:
+                self._was_listed = True
                 for entry in page.get("Contents", ()):
                     yield StoredObject(entry["Key"], int(entry["Size"]), entry.get("ETag", "").strip('"'))
 
@@ -70,14 +73,33 @@ class Bucket:
         Raises:
             CloudError: if the service does not answer, or refuses.
         """
-        with self._explained(f"look at {self._url(key)}"):
+        doing = f"look at {self._url(key)}"
+        with self._explained(doing):
             try:
                 answer = self._client.head_object(Bucket=self.settings.bucket, Key=key)
             except ClientError as error:
-                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                # The answer to a HEAD has no body that says why: without the right to list, a missing object is
+                # refused, and in a bucket that is not there every object is missing.
+                if status in {400, 403} or (status == 404 and not self._was_listed):
+                    self.require_listing(doing)
+                if status == 404:
                     return None
                 raise
             return StoredObject(key, int(answer["ContentLength"]), answer.get("ETag", "").strip('"'))
+
+    def require_listing(self, doing: str) -> None:
+        """Ask for one name, to learn whether this bucket is there and these keys are good.
+
+        Args:
+            doing: what this is needed for, as it continues `cannot …`.
+
+        Raises:
+            CloudError: if it cannot be listed, with the reason.
+        """
+        with self._explained(doing):
+            self._client.list_objects_v2(Bucket=self.settings.bucket, Prefix=self.settings.prefix, MaxKeys=1)
+        self._was_listed = True
 
     def read(self, key: str) -> bytes:
         """Return the content of a small object.
@@ -101,19 +123,32 @@ class Bucket:
                 digest.update(block)
         return digest.hexdigest()
 
-    def fetch(self, key: str, to: Path) -> str:
+    def fetch(self, key: str, to: Path, md5_hex: str | None = None) -> str:
         """Write the content of an object to a file, which is there when all of it is; return its MD5.
 
+        Args:
+            key: the object.
+            to: the file; nothing is left there if the object cannot be read.
+            md5_hex: the MD5 that it must have, in hexadecimal; None takes what comes.
+
         Raises:
-            CloudError: if there is none, or it cannot be read.
+            CloudError: if there is none, it cannot be read, or it is not what it must be.
             StorageError: if the disk is full.
         """
         digest = hashlib.md5(usedforsecurity=False)
-        with new_file(to) as part, self._explained(f"read {self._url(key)}"), part.open("wb") as written:
+        with new_file(to) as part, self._explained(f"read {self._url(key)}"):
             body = self._client.get_object(Bucket=self.settings.bucket, Key=key)["Body"]
-            for block in iter(lambda: body.read(BLOCK_BYTES), b""):
-                digest.update(block)
-                written.write(block)
+            with part.open("wb") as written:
+                for block in iter(lambda: body.read(BLOCK_BYTES), b""):
+                    digest.update(block)
+                    written.write(block)
+            if md5_hex not in {None, digest.hexdigest()}:
+                raise CloudError(
+                    f"cannot read {self._url(key)}: what arrived is not what it should be",
+                    expected=f"MD5 {md5_hex}",
+                    got=f"MD5 {digest.hexdigest()}, {part.stat().st_size:,} bytes",
+                    next_step="the same again; if it stays so: backbeat verify --remote",
+                )
         return digest.hexdigest()
 
     def put(self, key: str, content: Path | bytes, md5_hex: str) -> None:
@@ -150,7 +185,11 @@ class Bucket:
             yield
         # Bodies are read through urllib3, whose errors botocore does not always wrap.
         except (ClientError, BotoCoreError, HTTPError) as error:
-            raise explain(error, self.settings, doing) from error
+            explained = explain(error, self.settings, doing, self.credentials.source)
+            # A service's own sentence may hold the key's identifier.
+            if explained.got is not None:
+                explained.got = redacted(explained.got, self.credentials)
+            raise explained from error
 
 
 def open_bucket(project: Path, name: str | None = None, *, tries: int = TRIES) -> Bucket:
@@ -164,8 +203,8 @@ def open_bucket(project: Path, name: str | None = None, *, tries: int = TRIES) -
 
 
 def _client(settings: RemoteSettings, credentials: Credentials, tries: int) -> Any:
-    session = botocore.session.Session()
-    # Nothing from ~/.aws: what this client does is what the remote's settings say.
+    # Nothing from ~/.aws or AWS_PROFILE: what this client does is what the remote's settings say.
+    session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     session.set_config_variable("config_file", str(settings.config_path or ""))
     session.set_config_variable("credentials_file", "")
     session.set_credentials(credentials.key_id, credentials.secret, credentials.token)

@@ -16,10 +16,23 @@ import botocore.session
 from botocore.exceptions import BotoCoreError
 
 from backbeat.errors import CloudError
+from backbeat.remote.causes import no_keys
 from backbeat.remote.settings import RemoteSettings, dvc_config
 
 KEY_ID_VARIABLE = "B2_ACCOUNT_ID"
 SECRET_VARIABLE = "B2_APPLICATION_KEY"  # noqa: S105 - the name of a variable
+
+
+# What would lead another program to other keys, or to the checksum headers that B2 refuses.
+_IN_THE_WAY = {
+    "AWS_DEFAULT_PROFILE",
+    "AWS_PROFILE",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
+    "AWS_SESSION_TOKEN",
+}
+
+SHORTEST_KEY = 16
 
 
 @dataclass(frozen=True)
@@ -46,25 +59,18 @@ def find_credentials(project: Path, settings: RemoteSettings) -> Credentials:
         CloudError: if there are none.
     """
     explicit = dvc_config(project).get("remote", {}).get(settings.name, {})
-    if explicit.get("access_key_id") and explicit.get("secret_access_key"):
-        return Credentials(
-            explicit["access_key_id"],
-            explicit["secret_access_key"],
-            ".dvc/config.local",
-            explicit.get("session_token"),
-        )
-    if os.environ.get(KEY_ID_VARIABLE) and os.environ.get(SECRET_VARIABLE):
-        return Credentials(
-            os.environ[KEY_ID_VARIABLE], os.environ[SECRET_VARIABLE], f"{KEY_ID_VARIABLE} and {SECRET_VARIABLE}"
-        )
+    local = _pair(explicit, ("access_key_id", "secret_access_key"), ".dvc/config.local")
+    if local:
+        return Credentials(*local, ".dvc/config.local", explicit.get("session_token"))
+    given = _pair(os.environ, (KEY_ID_VARIABLE, SECRET_VARIABLE), "the environment")
+    if given:
+        return Credentials(*given, f"{KEY_ID_VARIABLE} and {SECRET_VARIABLE}")
     return _found_by_aws_rules()
 
 
 def child_environment(credentials: Credentials, settings: RemoteSettings) -> dict[str, str]:
     """Return the environment for a program that speaks S3, such as DVC: this one, with these keys and settings."""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in {"AWS_PROFILE", "AWS_SESSION_TOKEN"}
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in _IN_THE_WAY}
     environment["AWS_ACCESS_KEY_ID"] = credentials.key_id
     environment["AWS_SECRET_ACCESS_KEY"] = credentials.secret
     if credentials.token:
@@ -78,8 +84,23 @@ def child_environment(credentials: Credentials, settings: RemoteSettings) -> dic
 def redacted(text: str, credentials: Credentials) -> str:
     """Return `text` without the keys, should some program have printed them."""
     for secret in filter(None, (credentials.secret, credentials.token, credentials.key_id)):
-        text = text.replace(secret, "***")
+        # No service's keys are shorter; those of a rehearsal are words.
+        if len(secret) >= SHORTEST_KEY:
+            text = text.replace(secret, "***")
     return text
+
+
+def _pair(values: Mapping[str, str], names: tuple[str, str], where: str) -> tuple[str, str] | None:
+    """Return the two parts of a key; None if neither is there. Half a key is a mistake: no other one is meant."""
+    there = [name for name in names if values.get(name)]
+    if len(there) == 1:
+        (missing,) = {*names} - {*there}
+        raise _none_found(f"{there[0]} in {where}, and no {missing}")
+    for name in there:
+        if values[name] != values[name].strip():
+            # It would go into a header, and the service would call it malformed.
+            raise CloudError(f"{name} begins or ends with a blank or a line end", next_step=f"set it again in {where}")
+    return (values[names[0]], values[names[1]]) if there else None
 
 
 def _found_by_aws_rules(environment: Mapping[str, str] = os.environ) -> Credentials:
@@ -109,9 +130,5 @@ _AWS_SOURCES = {
 
 
 def _none_found(got: str) -> CloudError:
-    return CloudError(
-        "no keys to the bucket",
-        expected=f"{KEY_ID_VARIABLE} and {SECRET_VARIABLE} in the environment, or keys in .dvc/config.local",
-        got=got,
-        next_step="see .env.example; in a Codespace: add them as secrets, then rebuild",
-    )
+    cause = no_keys(got)
+    return CloudError("there are no keys to the bucket", expected=cause.expected, got=got, next_step=cause.next_step)

@@ -85,7 +85,7 @@ def load_remote(project: Path, name: str | None = None) -> RemoteSettings:
     `B2_BUCKET_NAME` takes the place of the template's placeholder, never of a bucket that was chosen.
 
     Raises:
-        CloudError: if there is no such remote, it is not an S3 one, or no bucket was chosen yet.
+        CloudError: if there is no such remote, it is not an S3 one, no bucket was chosen yet, or its address is none.
     """
     settings = read_remote(project, name)
     if not settings.is_chosen:
@@ -94,6 +94,13 @@ def load_remote(project: Path, name: str | None = None) -> RemoteSettings:
             expected=f"the url of remote {settings.name} in .dvc/config",
             got=f"the template's {settings.url}",
             next_step="backbeat init; or rehearse without an account: backbeat cloud serve",
+        )
+    if settings.endpoint_url and urlsplit(settings.endpoint_url).scheme not in {"http", "https"}:
+        raise CloudError(
+            f"remote {settings.name} has an endpointurl that is no address",
+            expected="https:// at its beginning",
+            got=settings.endpoint_url,
+            next_step=f"dvc remote modify {settings.name} endpointurl https://{settings.endpoint_url}",
         )
     return settings
 
@@ -133,6 +140,15 @@ def read_remote(project: Path, name: str | None = None) -> RemoteSettings:
         endpoint_url=values.get("endpointurl"),
         region=values.get("region"),
         config_path=project / ".dvc" / config_path if config_path else None,
-        connect_timeout_s=float(values.get("connect_timeout", 15)),
-        read_timeout_s=float(values.get("read_timeout", 60)),
+        connect_timeout_s=_seconds(values, "connect_timeout", 15.0),
+        read_timeout_s=_seconds(values, "read_timeout", 60.0),
     )
+
+
+def _seconds(values: Mapping[str, Any], name: str, default: float) -> float:
+    try:
+        return float(values.get(name, default))
+    except ValueError as error:
+        raise CloudError(
+            f"{name} of a remote in .dvc/config is no number", expected="seconds", got=str(values[name])
+        ) from error

@@ -176,7 +176,7 @@ def link_folder(folder: Path, links: Mapping[str, Path]) -> None:
 def _elsewhere() -> str:
     if "BACKBEAT_DATA_DIR" in os.environ:
         return "free some space, or set BACKBEAT_DATA_DIR to a folder on another disk"
-    return "free some space, or move DVC's cache: dvc cache dir --local /another/disk"
+    return "free some space, or move DVC's cache: backbeat storage setup --disk /another/disk"
 
 
 def nearest_existing(path: Path) -> Path:
