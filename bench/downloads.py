@@ -60,10 +60,10 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 def downloads(folder: Path, runs: int) -> Iterator[Result]:
     """One file over loopback, its hash compared, against `curl -o`; and peak memory for ten times the file."""
     os.environ["NO_PROXY"] = "127.0.0.1"
-    with _fast_folder(folder) as fast, _served(fast) as address:
+    with fast_folder(folder) as fast, _served(fast) as address:
         project = _project(fast)
         for name, size_bytes in (("large", FILE_BYTES), ("small", SMALL_BYTES)):
-            _write_random(fast / name, size_bytes)
+            write_random(fast / name, size_bytes)
         for algorithm in ("sha256", "md5", "sha1"):
             _record(project, "large", f"{address}/large", fast / "large", algorithm)
             curl = lambda: FILE_BYTES / 1e6 / timed(lambda: _curl(f"{address}/large", fast / "got"))  # noqa: E731
@@ -90,7 +90,7 @@ def downloads(folder: Path, runs: int) -> Iterator[Result]:
 
 
 @contextlib.contextmanager
-def _fast_folder(folder: Path) -> Iterator[Path]:
+def fast_folder(folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else folder) as fast:
         yield Path(fast)
 
@@ -135,7 +135,7 @@ def _record(project: Path, name: str, url: str, file: Path, algorithm: str) -> N
     (project / "configs" / "datasets" / f"{name}.yaml").write_text(text)
 
 
-def _write_random(path: Path, size_bytes: int) -> None:
+def write_random(path: Path, size_bytes: int) -> None:
     with path.open("wb") as file:
         for start in range(0, size_bytes, 2**24):
             file.write(os.urandom(min(2**24, size_bytes - start)))

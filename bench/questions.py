@@ -7,6 +7,7 @@
 - *change*: one kit of eight added, against a full run.
 - *no-op*: `dvc repro` with nothing to do, against one stage with nothing to do.
 - *download*: megabytes in a second over loopback, the hash compared; peak memory. See `bench.downloads`.
+- *pull*: a processed set from a bucket, against `rclone copy` of the same objects. See `bench.pulls`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from backbeat.executor import default_workers
 from bench import material, peers
 from bench.downloads import downloads
 from bench.measure import Result, compare, timed
+from bench.pulls import pulls
 
 PROCESSORS = 2
 KITS = 8
@@ -210,6 +212,7 @@ QUESTIONS: dict[str, Callable[[Path, int], Iterator[Result]]] = {
     "change": change,
     "no-op": no_op,
     "download": downloads,
+    "pull": pulls,
 }
 
 

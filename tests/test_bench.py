@@ -119,3 +119,12 @@ def test_a_stream_brings_windows_of_every_recording(tmp_path: Path) -> None:
         assert {window.shape for window in windows} == {(200, 3)}
         counts = [sum(float(window[0, 0]) == index for window in windows) for index in range(4)]
         assert min(counts) >= fewest
+
+
+@pytest.mark.slow
+def test_what_is_pulled_is_what_rclone_copies(tmp_path: Path) -> None:
+    from bench.pulls import COMMANDS, pulls
+
+    # Every round compares the bytes by itself.
+    results = list(pulls(tmp_path, 1, cases=[(2, 1_000, True)]))
+    assert [result.question for result in results] == ["pull"] * len(COMMANDS)

@@ -1,10 +1,13 @@
 """What the documents say is what happens: every command in them is run, every link leads somewhere."""
 
+import contextlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,13 @@ REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# Commands of other machines or of a network, whose options are checked instead; blocks marked `account` need one.
-NOT_RUN = {"cluster", "network", "account"}
-GROUPS = {"datasets"}
+# Commands of other machines, disks or networks, whose options are checked instead; blocks marked `account` need one.
+NOT_RUN = {"cluster", "network", "account", "disk"}
+GROUPS = {"cloud", "codespace", "datasets", "storage"}
+
+# A block marked `server` goes on beside those marked `rehearsal`.
+SERVER, REHEARSAL = "server", "rehearsal"
+PORT = "9000"
 
 
 def blocks(language: str) -> list[tuple[str, str, str]]:
@@ -40,7 +47,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_in_the_documents_runs(newcomer: Path) -> None:
     for document, mark, content in blocks("sh"):
-        if mark in NOT_RUN:
+        if mark in NOT_RUN | {SERVER, REHEARSAL}:
             continue
         # The environment is there; and tests that run the tests would never end.
         script = content.replace("make repro", "make -o .venv/.installed repro")
@@ -51,6 +58,49 @@ def test_every_command_in_the_documents_runs(newcomer: Path) -> None:
         )  # fmt: skip
         assert shown.returncode == 0, f"{document}:\n{content}\n{shown.stdout}\n{shown.stderr}"
     assert (newcomer / "out/demo.mid").exists()
+
+
+def test_the_rehearsal_in_the_readme_goes_as_it_is_written(newcomer: Path, tmp_path: Path) -> None:
+    ((_, _, server),) = [block for block in blocks("sh") if block[1] == SERVER]
+    ((_, _, rehearsal),) = [block for block in blocks("sh") if block[1] == REHEARSAL]
+    run(newcomer, "dvc", "repro")
+    # Two runs of the tests on one machine, or anybody else, may have the port that people are told.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "B2_"))},
+        "HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", "PATH": f"{BIN}:{os.environ['PATH']}",
+        "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
+        "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
+    }  # fmt: skip
+    serving = subprocess.Popen(
+        [*server.split(), "--port", port], cwd=newcomer, env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        wait_for(int(port))
+        shown = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", rehearsal.replace(PORT, port)], cwd=newcomer, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        serving.terminate()
+        serving.wait()
+    assert shown.returncode == 0, shown.stdout
+    assert "Running stage" not in shown.stdout
+    second = newcomer.parent / "second-clone"
+    assert [path.read_bytes() for path in files_of(second / "data/processed")] == [
+        path.read_bytes() for path in files_of(newcomer / "data/processed")
+    ]
+    assert not any((second / "data/raw").rglob("*"))
+
+
+def wait_for(port: int) -> None:
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise AssertionError("nobody serves")
 
 
 def test_options_of_commands_for_other_machines_exist() -> None:

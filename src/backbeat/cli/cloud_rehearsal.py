@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def serve_bucket(
     folder: Annotated[
-        Path | None, typer.Argument(help="Where the buckets are. Default: `rehearsal` in DVC's cache.")
+        Path | None, typer.Argument(help="Where the buckets are. Default: `rehearsal` beside DVC's cache.")
     ] = None,
     port: Annotated[int, typer.Option(help="Where to listen, on this machine only.", min=1, max=65535)] = 9000,
 ) -> None:
@@ -31,7 +31,7 @@ def serve_bucket(
     settings = read_remote(project)
     # Ended by `kill` it has to take rclone with it, as it does by Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    place = folder or cache_dir(project) / "rehearsal"
+    place = folder or cache_dir(project).with_name("rehearsal")
     with serve(place.absolute(), (settings.bucket,), port=port) as serving:
         typer.echo(f"bucket {settings.bucket} at {serving.endpoint_url}, in {serving.folder}; Ctrl-C ends it")
         typer.echo("in another terminal, in this clone or any other:\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -44,6 +45,11 @@ class Artifact:
     def is_folder(self) -> bool:
         """Whether it is a folder."""
         return self.oid is not None and self.oid.endswith(DIR_SUFFIX)
+
+    @property
+    def target(self) -> str:
+        """What DVC is told to mean it, or the part of it that is meant."""
+        return f"{self.path}/{self.only}" if self.only else self.path
 
 
 @dataclass(frozen=True, order=True)
@@ -160,19 +166,26 @@ def _all_artifacts(project: Path) -> list[Artifact]:
     from dvc.repo import Repo
 
     try:
-        with Repo(str(project)) as repo:
-            found = [
-                Artifact(
-                    path=Path(out.fs_path).relative_to(project.resolve()).as_posix(),
-                    stage=_address(out.stage),
-                    oid=out.hash_info.value if out.hash_info else None,
-                    size_bytes=out.meta.size if out.meta else None,
-                )
-                for out in repo.index.outs
-                if out.use_cache and out.can_push
-            ]
+        with tempfile.TemporaryDirectory(prefix="backbeat-dvc-") as memory:
+            # DVC opens what it remembers of the project even to read pointers; a kill may have left half of it.
+            forgetful = type("ForgetfulRepo", (Repo,), {"site_cache_dir": memory})
+            with forgetful(str(project)) as repo:
+                return _outputs(project, repo)
     except DvcException as error:
         raise CloudError("DVC cannot read the pipeline", got=str(error), next_step="dvc status") from error
+
+
+def _outputs(project: Path, repo: Any) -> list[Artifact]:
+    found = [
+        Artifact(
+            path=Path(out.fs_path).relative_to(project.resolve()).as_posix(),
+            stage=_address(out.stage),
+            oid=out.hash_info.value if out.hash_info else None,
+            size_bytes=out.meta.size if out.meta else None,
+        )
+        for out in repo.index.outs
+        if out.use_cache and out.can_push
+    ]
     return sorted(found, key=lambda one: one.path)
 
 

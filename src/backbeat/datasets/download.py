@@ -10,7 +10,8 @@ The rules:
   process dies.
 - A killed download goes on where it was (see `transport.transfer` for when that is safe). Bytes with the wrong
   hash are removed, so that the next try starts over instead of failing the same way.
-- The addresses of a file are tried in order. A disk without room is no reason to try the next one.
+- The addresses of a file are tried in order, the project's own mirror first where there is one (see
+  `transport.mirrored`). A disk without room is no reason to try the next one.
 - Room for the whole file is asked for before its first byte.
 - Of two processes that want the same file, one fetches and the other waits, then finds it there.
 - `data/raw/<name>` changes as a whole, after all of its files are there.
@@ -22,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -34,7 +35,9 @@ from backbeat.datasets.packed.extraction import unpacked
 from backbeat.datasets.places import KIND, RAW_FOLDER, own_files, staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record, url_scheme
 from backbeat.datasets.selection import refuse_excluded
+from backbeat.datasets.transport.addresses import resolve
 from backbeat.datasets.transport.hashing import hash_file
+from backbeat.datasets.transport.mirrored import Mirror
 from backbeat.datasets.transport.partial import part_path
 from backbeat.datasets.transport.patience import Patience
 from backbeat.datasets.transport.sources import Wanted, fetch, take_local
@@ -82,9 +85,10 @@ def download(
     if missing_bytes:
         require_space(staging.root, missing_bytes, "all that is missing")
     started_s = time.monotonic()
+    mirror = Mirror(project)
 
     def stage(task: tuple[Record, RecordFile]) -> Path:
-        return stage_file(project, staging, *task, verify=verify, patience=patience or Patience())
+        return stage_file(project, staging, *task, verify=verify, patience=patience or Patience(), mirror=mirror)
 
     staged: dict[tuple[str, str], Path] = {}
     failures: list[BackbeatError] = []
@@ -111,7 +115,14 @@ def _refuse_own_files(folder: Path, name: str) -> None:
 
 
 def stage_file(
-    project: Path, staging: Staging, record: Record, file: RecordFile, *, verify: bool, patience: Patience
+    project: Path,
+    staging: Staging,
+    record: Record,
+    file: RecordFile,
+    *,
+    verify: bool,
+    patience: Patience,
+    mirror: Mirror | None = None,
 ) -> Path:
     """Return the path of a file in the staging store, after fetching it if it is not there.
 
@@ -120,14 +131,15 @@ def stage_file(
         StorageError: if the disk is or would be full.
     """
     final = staged_path(staging, file)
-    wanted = Wanted(record.name, file, final, project, patience)
+    wanted = Wanted(record.name, file, final, project, patience, mirror.resolve if mirror else resolve)
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         with alone(final, wanted.label):
             if not _is_here(wanted, verify):
                 _remove_leftovers(final)
                 if not _is_under_another_name(staging, wanted):
-                    _fetch_from_first(wanted)
+                    mirrored = mirror.address_of(record.name, file, final) if mirror else None
+                    _fetch_from_first(wanted, [*([mirrored] if mirrored else []), *file.urls])
     return final
 
 
@@ -198,14 +210,14 @@ def _is_under_another_name(staging: Staging, wanted: Wanted) -> bool:
     return True
 
 
-def _fetch_from_first(wanted: Wanted) -> None:
+def _fetch_from_first(wanted: Wanted, urls: Sequence[str]) -> None:
     failures: list[DownloadError] = []
-    for url in wanted.file.urls:
+    for url in urls:
         try:
             return fetch(wanted, url)
         except DownloadError as error:
             failures.append(error)
-            if len(failures) < len(wanted.file.urls):
+            if len(failures) < len(urls):
                 _log.warning("%s\ntrying the next address", error)
     if len(failures) == 1:
         raise failures[0]

@@ -179,6 +179,8 @@ def _missing_at(project: Path, url: str, size_bytes: int | None, final: Path) ->
             return None
         case "manual":
             return "a person fetched it"
+        case "mirror":
+            return "it came from the mirror"
         case "file":
             return _differs_from(local_path(project, url), final)
     try:

@@ -129,10 +129,9 @@ def _opened(wanted: Wanted, url: str) -> AbstractContextManager[SpanSource]:
             step = f"put it there, or correct urls in configs/datasets/{wanted.dataset}.yaml"
             raise DownloadError(f"{wanted.dataset}: {path} is not there", expected="a zip", next_step=step)
         return nullcontext(LocalSpans(path))
-    from backbeat.datasets.transport.addresses import resolve
     from backbeat.datasets.transport.ranges import RemoteFile
 
-    return RemoteFile(resolve(url), wanted.patience, wanted.label)
+    return RemoteFile(wanted.address_of(url), wanted.patience, wanted.label)
 
 
 def _planned(wanted: Wanted, source: SpanSource, layout: str) -> MemberPlan:

@@ -5,6 +5,7 @@ leaves nothing under that name.
 
 - `http:`, `https:`, `zenodo:`, `gdrive:`: see `backbeat.datasets.transport.transfer`, `addresses` and `hubs`.
 - `hf:`: the same, unless the Hugging Face cache of this machine has the file: then it is taken like one of your own.
+- `mirror:`: the same, from the project's own bucket: see `backbeat.datasets.transport.mirrored`.
 - `file:`: a copy of your own. On the disk of the staging store it becomes a hard link, since copying an archive
   of 96 GB takes its time and its space a second time; then the two names share their bytes, so the file may be
   replaced or deleted but must not be edited in place (`backbeat datasets verify` would notice). On another disk it
@@ -25,6 +26,7 @@ from urllib.parse import unquote
 
 from backbeat.datasets.checks import note_check
 from backbeat.datasets.registry import RecordFile, url_scheme
+from backbeat.datasets.transport.addresses import Address, resolve
 from backbeat.datasets.transport.hashing import algorithm_of, hash_file, require_promised
 from backbeat.datasets.transport.partial import Partial
 from backbeat.datasets.transport.patience import Patience
@@ -44,6 +46,8 @@ class Wanted:
         final: the path in the staging store.
         project: the root of the repository, which `file:` addresses may be relative to.
         patience: how long to try.
+        address_of: says what to ask for to get the bytes of an address; asked anew for each attempt.
+        bytes_per_s: how fast a whole file may come at most; None for as fast as it does.
     """
 
     dataset: str
@@ -51,6 +55,8 @@ class Wanted:
     final: Path
     project: Path
     patience: Patience
+    address_of: Callable[[str], Address] = resolve
+    bytes_per_s: float | None = None
 
     @property
     def label(self) -> str:
@@ -81,7 +87,7 @@ def _from_web(wanted: Wanted, url: str) -> str:
     from backbeat.datasets.transport.transfer import Transfer
 
     with Partial(wanted.final, algorithm_of(wanted.file)) as part:
-        Transfer(wanted.dataset, wanted.file, url, part, wanted.patience).run()
+        Transfer(wanted.dataset, wanted.file, url, part, wanted.patience, wanted.address_of, wanted.bytes_per_s).run()
         try:
             require_promised(wanted.file, wanted.dataset, part.size_bytes, part.digest())
         except DownloadError:
@@ -195,6 +201,7 @@ _SOURCES: dict[str, Callable[[Wanted, str], str]] = {
     "hf": _from_hugging_face,
     "zenodo": _from_web,
     "gdrive": _from_web,
+    "mirror": _from_web,
     "file": _from_file,
     "generate": _generated,
     "manual": _by_hand,

@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from urllib.parse import urlsplit
@@ -80,6 +80,8 @@ class Transfer:
         url: where it is fetched from, as the record says it.
         part: where its bytes go.
         patience: how long to try.
+        address_of: says what to ask for to get the bytes of that address; asked anew for each attempt.
+        bytes_per_s: how fast they may come at most; None for as fast as they do.
     """
 
     dataset: str
@@ -87,6 +89,8 @@ class Transfer:
     url: str
     part: Partial
     patience: Patience
+    address_of: Callable[[str], Address] = resolve
+    bytes_per_s: float | None = None
 
     def run(self) -> None:
         """Fetch until all bytes are in the partial file; their hash is for the caller to check.
@@ -109,7 +113,7 @@ class Transfer:
         most_bytes = self.part.size_bytes
         while True:
             try:
-                onward = self._attempt(session, resolve(self.url))
+                onward = self._attempt(session, self.address_of(self.url))
                 if onward is not None and self._attempt(session, onward) is not None:
                     raise self._failure("one form after the other instead of the file")
                 return
@@ -247,6 +251,9 @@ class Transfer:
                     raise self._failure(f"more than {total:,} bytes")
                 self.part.append(chunk)
                 advance(len(chunk))
+                if self.bytes_per_s is not None:
+                    # What is not read is not sent: TCP hands the wait on to the server.
+                    time.sleep(len(chunk) / self.bytes_per_s)
         if total is not None and self.part.size_bytes < total:
             reason = f"the body ended after {self.part.size_bytes:,} of {total:,} bytes"
             raise _TryAgain(reason, tries=self.patience.tries)
