@@ -18,7 +18,8 @@ from misbehaving_server import MisbehavingServer, misbehaving_server
 from one_dataset import BODY, files_under_final_names, new_project, record_of, staged
 from random_lies import download_once, random_answer
 
-RUNS = 200
+RUNS = 50
+MANY_RUNS = 200
 AT_ONCE = 4
 
 # Of each run: kills, processes that may end by themselves, both while the server lies, and repetitions after that
@@ -30,8 +31,9 @@ REPEATS = 4
 processes = multiprocessing.get_context("forkserver")
 
 
+@pytest.mark.parametrize("runs", [RUNS, pytest.param(MANY_RUNS, marks=pytest.mark.slow)])
 def test_killed_downloads_from_a_lying_server_end_in_the_right_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     # What every child needs is loaded once; the server that forks them finds it by this variable alone.
@@ -40,9 +42,9 @@ def test_killed_downloads_from_a_lying_server_end_in_the_right_bytes(
     # A child would import the program that started it, which is pytest here, and take a second for that.
     monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        kills = list(pool.map(lambda number: one_run(tmp_path / f"run-{number}", random.Random(number)), range(RUNS)))
+        kills = list(pool.map(lambda number: one_run(tmp_path / f"run-{number}", random.Random(number)), range(runs)))
     # A run whose every download had ended before its kill would have shown nothing.
-    assert sum(kills) > RUNS / 2
+    assert sum(kills) > runs / 2
 
 
 def one_run(folder: Path, dice: random.Random) -> int:

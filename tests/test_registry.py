@@ -277,6 +277,7 @@ def test_adding_a_file_is_all_it_takes(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
         copy(PROJECT / name, tmp_path / name)
+    (tmp_path / "tests").symlink_to(PROJECT / "tests")
     (tmp_path / "README.md").touch()
     register(tmp_path, EXAMPLES / "valid" / "plain.yaml")
     subprocess.run([sys.executable, "docs/refresh.py"], cwd=tmp_path, check=True)

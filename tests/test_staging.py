@@ -63,6 +63,18 @@ def test_folder_without_dvc_is_refused(tmp_path: Path) -> None:
         cache_dir(tmp_path)
 
 
+def test_configuration_that_cannot_be_read_is_named(project: Path) -> None:
+    (project / ".dvc" / "config.local").write_text("[cache\n")
+    with pytest.raises(StorageError, match="the configuration in .* cannot be read"):
+        cache_dir(project)
+
+
+def test_cache_dir_that_was_changed_is_noticed(project: Path, tmp_path: Path) -> None:
+    before = cache_dir(project)
+    (project / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'other'}\n")
+    assert cache_dir(project) == tmp_path / "other" != before
+
+
 def test_entry_is_named_by_kind_and_digest() -> None:
     assert Staging(Path("/disk")).entry("shards", "abcdef", ".h5") == Path("/disk/shards/ab/abcdef.h5")
 

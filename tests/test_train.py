@@ -207,6 +207,7 @@ def test_weights_alone_are_in_the_model(trained_project: Path) -> None:
     assert all(tensor.dtype in {torch.float32, torch.int64} for tensor in load_file(trained_project / MODEL).values())
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(project: Path) -> None:
     """Lightning's own strategy for several devices and nodes, on two processes of this machine."""
     command = [

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from dvc.dirs import system_config_dir
 
@@ -81,7 +80,7 @@ def run_dvc(
     Raises:
         CloudError: if it hangs.
     """
-    with tempfile.TemporaryDirectory(prefix="backbeat-dvc-") as name, _ends_on_sigterm():
+    with tempfile.TemporaryDirectory(prefix="backbeat-dvc-") as name, _noting_sigterm() as told:
         folder = Path(name)
         environment = dict(os.environ) if connection is None else _environment(project, connection, folder)
         if fresh_site_cache:
@@ -90,7 +89,7 @@ def run_dvc(
         remote = [] if connection is None else ["--remote", REMOTE]
         command = [sys.executable, "-m", "dvc", arguments[0], *remote, *arguments[1:]]
         with _started(command, project, environment) as (process, output):
-            _watch(process, f"dvc {arguments[0]}", connection, idle_timeout_s, look)
+            _watch(process, f"dvc {arguments[0]}", connection, idle_timeout_s, look, told)
         text = output.decode(errors="replace").strip()
         return Ended(process.returncode, text if connection is None else redacted(text, connection.credentials))
 
@@ -162,6 +161,7 @@ def _watch(
     connection: Connection | None,
     idle_timeout_s: float,
     look: Callable[[], None],
+    told: Sequence[int],
 ) -> None:
     alive_at, last = time.monotonic(), signs(process.pid)
     while True:
@@ -169,6 +169,8 @@ def _watch(
             process.wait(LOOK_EVERY_S)
         if process.returncode is not None:
             return
+        if told:
+            raise SystemExit(128 + told[0])
         look()
         now = signs(process.pid)
         if now is None or last is None or now.is_life_since(last):
@@ -199,17 +201,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _ends_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM be an exception here, so that the program that was started is ended, too."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
+def _noting_sigterm() -> Iterator[Sequence[int]]:
+    """Note a SIGTERM instead of ending at once: raised while the program is being started, it would leave it alone."""
+    told: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield told
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     try:
-        yield
+        yield told
     finally:
         signal.signal(signal.SIGTERM, before)
+    if told:
+        raise SystemExit(128 + told[0])

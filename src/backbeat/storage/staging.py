@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import secrets
 import shutil
@@ -47,7 +48,7 @@ def cache_dir(project: Path) -> Path:
     """Return the folder that DVC caches into, as configured for `project` (all levels, the local file first).
 
     Raises:
-        StorageError: if `project` is not the root of a DVC repository.
+        StorageError: if `project` is not the root of a DVC repository, or DVC's configuration cannot be read.
     """
     dvc_dir = project / ".dvc"
     if not dvc_dir.is_dir():
@@ -57,9 +58,30 @@ def cache_dir(project: Path) -> Path:
             got="none",
             next_step="run the command in the root of the clone, or `dvc init` first",
         )
-    configured = Config(dvc_dir=str(dvc_dir), validate=False)["cache"].get("dir")
+    # Asked for every object of a cache; DVC takes ten milliseconds to read its configuration.
+    return _configured_cache(dvc_dir, tuple(map(_changed_at, (dvc_dir / "config", dvc_dir / "config.local"))))
+
+
+@functools.lru_cache(maxsize=16)
+def _configured_cache(dvc_dir: Path, _changed: tuple[int | None, ...]) -> Path:
+    try:
+        configured = Config(dvc_dir=str(dvc_dir), validate=False)["cache"].get("dir")
+    # DVC's own error, and those of the parser below it, which have nothing in common.
+    except Exception as error:
+        raise StorageError(
+            f"the configuration in {dvc_dir} cannot be read",
+            got=str(error),
+            next_step="correct .dvc/config or .dvc/config.local",
+        ) from error
     # DVC resolves a relative `cache.dir` against the folder of the config file, which is always .dvc here.
     return (dvc_dir / (configured or "cache")).resolve()
+
+
+def _changed_at(file: Path) -> int | None:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def open_staging(project: Path) -> Staging:
