@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import errno
 import hashlib
 import json
 import os
@@ -15,7 +17,9 @@ from typer.testing import CliRunner
 from backbeat.cli.cloud import app
 from backbeat.cloud.backup import backup, list_backups, read_backup, statement_key
 from backbeat.cloud.manifest import put_json
+from backbeat.cloud.pointers import cache_path
 from backbeat.cloud.restore import MARK, restore
+from backbeat.cloud.verify import verify
 from backbeat.errors import CloudError, ConfigError
 from backbeat.remote.bucket import open_bucket
 from mirrored import pushed, set_cloud, spoil
@@ -80,6 +84,15 @@ def key_of(project: Path, path: str) -> str:
     return next(one.key for one in [*found.files, *found.listings] if one.path == path)
 
 
+def proof_of(restored: Path) -> None:
+    """Have DVC and `verify` look at a restored clone, which has no other cache than its own."""
+    assert not (restored / ".dvc" / "config.local").exists()
+    assert "up to date" in run(restored, "dvc", "status").stdout
+    found = verify(restored)
+    assert {one.path for one in found.checked} == {*EXPECTED, *FILES} - {"data/raw/lies/archive.zip"}
+    assert found.wrong == ()
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -103,10 +116,46 @@ def test_everything_comes_back_from_the_bucket_alone(project: Path, tmp_path: Pa
     assert not (to / MARK).exists()
     assert run(to, "git", "rev-parse", "HEAD").stdout.strip() == made.commit
     assert run(to, "git", "status", "--porcelain").stdout == ""
-    # DVC finds the data that its pointers name: nothing is changed, nothing is missing.
-    status = json.loads(run(to, "dvc", "data", "status", "--json").stdout)
-    assert not status.get("uncommitted", {}).get("modified")
-    assert not status.get("uncommitted", {}).get("deleted")
+    proof_of(to)
+    # As DVC does it: nothing is there twice, and nobody writes into the cache by mistake.
+    assert (to / "models/model.safetensors").samefile(cache_path(to, hashlib.md5(b"weights" * 1000).hexdigest()))
+    assert not (to / "models/model.safetensors").stat().st_mode & 0o222
+
+
+def test_cache_without_hard_links_is_filled_by_copies(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another disk")
+
+    backup(project)
+    monkeypatch.setattr("backbeat.cloud.restore.os.link", refuse)
+    restore(project, tmp_path / "restored")
+    monkeypatch.undo()
+    assert contents(tmp_path / "restored") == EXPECTED
+    assert verify(tmp_path / "restored").wrong == ()
+
+
+def test_list_of_files_that_is_damaged_is_named_and_brought_later(project: Path, tmp_path: Path) -> None:
+    backup(project)
+    key = key_of(project, "data/own")
+    body = open_bucket(project).read(key)
+    spoil(project, key, "flipped")
+    with pytest.raises(CloudError) as failure:
+        restore(project, tmp_path / "restored", patience=HASTY)
+    assert "the list of data/own" in (failure.value.got or "")
+    open_bucket(project).put(key, body, hashlib.md5(body).hexdigest())
+    restore(project, tmp_path / "restored", patience=HASTY)
+    assert verify(tmp_path / "restored").wrong == ()
+
+
+def test_messages_say_where_the_folder_is(project: Path, tmp_path: Path) -> None:
+    backup(project)
+    (tmp_path / "second clone").mkdir()
+    spoil(project, key_of(project, "models/model.safetensors"), "flipped")
+    with pytest.raises(CloudError) as failure:
+        restore(project, tmp_path / "second clone" / ".." / "re store", patience=HASTY)
+    assert f"--to '{tmp_path / 're store'}' goes on" in (failure.value.next_step or "")
 
 
 def test_backup_names_every_object_with_its_place_and_hash(project: Path) -> None:
@@ -135,6 +184,27 @@ def test_pointer_that_is_not_committed_is_no_backup(project: Path) -> None:
     (project / "models.dvc").write_text((project / "models.dvc").read_text() + "# changed\n")
     with pytest.raises(CloudError, match=r"not committed"):
         backup(project)
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "configs/cloud.yaml", "data/dvc.yaml", "configs/datasets/mine.yaml"])
+def test_pipeline_that_is_not_committed_is_no_backup(name: str, project: Path) -> None:
+    """`params.yaml` and `configs/cloud.yaml` are known to Git and changed, the others are new."""
+    with (project / name).open("a") as changed:
+        changed.write("# changed\n")
+    with pytest.raises(CloudError, match=rf"(?s)not committed.*got: {name}\n"):
+        backup(project, dry_run=True)
+
+
+def test_backups_of_one_second_have_names_of_their_own(project: Path) -> None:
+    now = dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    made = [backup(project, now=now) for _ in range(2)]
+    # One whose statement was never written has a bundle already.
+    open_bucket(project).put("backups/2030-01-02T030405Z-3.bundle", b"", hashlib.md5().hexdigest())
+    made.append(backup(project, now=now))
+    names = [f"2030-01-02T030405Z{number}" for number in ("", "-2", "-4")]
+    assert [one.made_at for one in made] == list_backups(open_bucket(project)) == names
+    assert [read_backup(open_bucket(project), name) for name in names] == made
+    assert open_bucket(project).read("backups/2030-01-02T030405Z-3.bundle") == b""
 
 
 def test_pointer_that_git_does_not_know_is_no_backup(project: Path) -> None:
@@ -182,10 +252,13 @@ def test_file_that_rots_in_a_folder_that_is_being_restored_is_fetched_anew(
     proxy.spoil(refusal(403, "AccessDenied"), "GET", key=MIRRORED)
     with pytest.raises(CloudError):
         restore(project, tmp_path / "restored", patience=HASTY)
-    (tmp_path / "restored/models/model.safetensors").write_bytes(b"rotten." * 1000)
+    rotten = tmp_path / "restored/models/model.safetensors"
+    rotten.chmod(0o644)
+    rotten.write_bytes(b"rotten." * 1000)
     proxy.heal()
     restore(project, tmp_path / "restored", patience=HASTY)
     assert contents(tmp_path / "restored") == EXPECTED
+    assert verify(tmp_path / "restored").wrong == ()
 
 
 def test_folder_with_files_is_not_touched(project: Path, tmp_path: Path) -> None:

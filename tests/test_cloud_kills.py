@@ -8,12 +8,17 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from cloud_world import EXPECTED, CloudWorld, in_workspace, needed, wrong_objects
 from s3_server import run
+
+T = TypeVar("T")
 
 # As many as a whole push or pull makes, about: a kill falls anywhere in it.
 MOST_REQUESTS = {"push": 40, "pull": 24}
@@ -70,6 +75,42 @@ def transfers_killed(world: CloudWorld, tmp_path: Path, direction: str, kills: i
     assert world.stored(project) == wanted
     assert in_workspace(at_work) == EXPECTED
     run(at_work, "backbeat", "verify", "--remote", "--full")
+
+
+def test_dvc_ends_with_a_pull_that_is_killed_alone_and_the_next_one_cleans_up(
+    world: CloudWorld, tmp_path: Path
+) -> None:
+    clone = world.clone(world.pushed_repository(tmp_path / "a"), tmp_path / "b")
+    with subprocess.Popen(
+        ["backbeat", "cloud", "pull"], cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            (dvc,) = eventually(
+                lambda: [one for one in psutil.Process(process.pid).children() if "fetch" in one.cmdline()]
+            )
+            world.proxy.hanging = True
+            eventually(lambda: any(connection.status == "ESTABLISHED" for connection in dvc.net_connections()))
+        finally:
+            process.kill()
+    try:
+        eventually(lambda: not dvc.is_running() or dvc.status() == psutil.STATUS_ZOMBIE)
+    finally:
+        if dvc.is_running():
+            dvc.kill()
+    assert len(list((clone / ".dvc/tmp").glob("backbeat-dvc.*"))) == 1
+    world.proxy.heal()
+    run(clone, "backbeat", "cloud", "pull")
+    assert in_workspace(clone) == EXPECTED
+    assert list((clone / ".dvc/tmp").glob("backbeat-dvc.*")) == []
+
+
+def eventually(look: Callable[[], T]) -> T:
+    """Return what is looked at as soon as it is there."""
+    until = time.monotonic() + 60
+    while not (found := look()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return found
 
 
 @pytest.mark.parametrize("direction", ["push", "pull"])

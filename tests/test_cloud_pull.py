@@ -17,11 +17,11 @@ import pytest
 
 import backbeat.cloud.dvc_program as dvc_program
 import backbeat.cloud.pull as pull_module
-from backbeat.cloud.exclusive import exclusive
 from backbeat.cloud.pointers import cache_path
 from backbeat.cloud.pull import pull
 from backbeat.cloud.push import push
 from backbeat.errors import BackbeatError, CloudError
+from backbeat.storage.exclusive import exclusive
 from cloud_world import (
     EXPECTED,
     FILE_BYTES,
@@ -387,3 +387,17 @@ def test_workspace_copy_with_another_content_is_seen(world: CloudWorld, tmp_path
     with pytest.raises(CloudError, match=r"changed in the workspace: model\.bin"):
         pull(project, ["model.bin"])
     assert (project / "model.bin").read_bytes() == MODEL[:-1] + b"!"
+
+
+def test_what_was_never_made_is_no_success(world: CloudWorld, tmp_path: Path) -> None:
+    project = world.pushed_repository(tmp_path / "a")
+    (project / "dvc.yaml").write_text('stages:\n  train:\n    cmd: "true"\n    outs: [models]\n')
+    with pytest.raises(CloudError, match="models was never made"):
+        pull(project, ["data/kits", "models"])
+    assert pull(project, ["data/kits"]).never_made == ()
+    done = run(project, "backbeat", "cloud", "pull", check=False)
+    assert (done.returncode, "models was never made: dvc repro train" in done.stderr) == (1, True)
+    for pointer in [project / "model.bin.dvc", *project.glob("data/*.dvc")]:
+        pointer.unlink()
+    with pytest.raises(CloudError, match="models was never made"):
+        pull(project)

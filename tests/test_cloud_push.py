@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import backbeat.cloud.push as push_module
+from backbeat.cloud.backup import backup
 from backbeat.cloud.bucket_objects import BucketObjects
 from backbeat.cloud.dvc_program import Ended
 from backbeat.cloud.pointers import cache_path
@@ -317,3 +318,28 @@ def test_log_says_how_much_has_arrived(
     with open_proofs(project) as proofs:
         remote = BucketObjects(world.bucket(project), proofs)
         assert push_module._arrived_bytes(remote, {A, B, "0" * 32}) == 2 * FILE_BYTES
+
+
+NEVER = 'stages:\n  train:\n    cmd: "true"\n    outs: [models]\n'
+
+
+def test_what_was_never_made_is_no_success(world: CloudWorld, tmp_path: Path) -> None:
+    project = world.pushed_repository(tmp_path / "a")
+    (project / "dvc.yaml").write_text(NEVER)
+    with pytest.raises(CloudError, match="models was never made"):
+        push(project, ["train"])
+    # The rest is pushed, and said not to be all.
+    world.delete(project, A)
+    done = run(project, "backbeat", "cloud", "push", check=False)
+    assert (done.returncode, "models was never made: dvc repro train" in done.stderr) == (1, True)
+    require_everything_there(world, project)
+    for pointer in [project / "model.bin.dvc", *project.glob("data/*.dvc")]:
+        pointer.unlink()
+    with pytest.raises(CloudError, match="models was never made"):
+        push(project)
+
+
+def test_damaged_list_in_the_cache_stands_in_no_backups_way(world: CloudWorld, tmp_path: Path) -> None:
+    project = world.pushed_repository(tmp_path / "a")
+    rot(project, needed(project)["data/kits"].oid)
+    assert len(backup(project, dry_run=True).files) == len(EXPECTED)

@@ -182,6 +182,31 @@ def test_a_name_that_is_no_bucket_is_not_written_down(origin: Origin, tmp_path: 
     assert "s3://" not in (project / ".dvc/config.local").read_text()
 
 
+def test_settings_that_cannot_be_read_and_a_folder_that_is_no_project_are_sentences(
+    origin: Origin, tmp_path: Path
+) -> None:
+    project = origin.clone(tmp_path / "clone")
+    (project / ".dvc/config.local").write_text("['remote \"b2\"'\n  url = \n")
+    said = start(project)
+    assert "disk: " in said
+    assert "correct .dvc/config or .dvc/config.local" in said
+    assert "next: backbeat codespace start" not in said
+    (tmp_path / "nowhere").mkdir()
+    said = run(tmp_path / "nowhere", "backbeat", "codespace", "start").stdout
+    assert "project: no Backbeat project" in said
+
+
+def test_whatever_breaks_in_a_step_is_its_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = new_repository(tmp_path / "project", {"models": {"a": b"a"}})
+
+    def breaks(*_: object) -> None:
+        raise ZeroDivisionError("of nobody's making")
+
+    monkeypatch.setattr(codespace, "cache_dir", breaks)
+    steps = codespace.start(project, how="nothing", environment={}, disks=(tmp_path,))
+    assert (steps[0].state, steps[0].text) == ("failed", "ZeroDivisionError: of nobody's making")
+
+
 def test_a_full_disk_is_said_and_the_settings_stay(origin: Origin, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "8m") as disk:
         project = origin.clone(disk / "clone")

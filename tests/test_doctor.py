@@ -20,6 +20,7 @@ from backbeat.cloud import doctor, doctor_data, doctor_machine
 from backbeat.cloud.examination import Check, Line, Running
 from backbeat.errors import StorageError
 from backbeat.storage.disk import Place
+from backbeat.storage.work import dvc_at_rest
 from s3_server import REPOSITORY, environment
 
 
@@ -41,6 +42,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def only(lines: Iterator[Line]) -> Line:
     (line,) = lines
     return line
+
+
+def test_settings_that_cannot_be_read_break_no_check(project: Path) -> None:
+    (project / ".dvc" / "config.local").write_text("['remote \"b2\"'\n  url = \n")
+    lines = doctor.examine(project, offline=True)
+    assert [line.found for line in lines if "the check itself broke" in line.found] == []
+    broken = {line.name for line in lines if "cannot be read" in line.found}
+    assert broken >= {"cache", "links", "bucket"}
+    with pytest.raises(StorageError, match="cannot be read"), dvc_at_rest(project):
+        pass
 
 
 # The runner.

@@ -14,10 +14,13 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from typer.testing import CliRunner
 
 import backbeat.remote.bucket
+from backbeat.cli.cloud import app
 from backbeat.cloud.mirror import plan_push
 from backbeat.cloud.mirror_check import check
 from backbeat.cloud.mirror_pull import plan_pull, pull
@@ -153,6 +156,20 @@ def test_bucket_that_everybody_can_read_does_not(project: Path, proxy: S3Proxy) 
     fetched(project)
     proxy.spoil(refusal(404, "NoSuchKey"), "GET", key="none")
     with pytest.raises(CloudError, match=r"everybody can read the bucket"):
+        plan_push(project, private=True)
+
+
+@pytest.mark.parametrize("right", ["to list", "to read one object", "to read what is no dataset"])
+def test_bucket_of_which_everybody_has_one_right_does_not(right: str, project: Path, proxy: S3Proxy) -> None:
+    record_of(project, with_own_copy(project).as_uri(), record=NOT_HANDED_ON)
+    fetched(project)
+    key = FILE if right == "to read one object" else "dvc/some file"
+    open_bucket(project).put(key, b"there", hashlib.md5(b"there").hexdigest())
+    assert plan_push(project, private=True).private
+    # What is asked without a key; the client's own listing says how names are to be encoded.
+    question = "?list-type=2&max-keys=1" if right == "to list" else f"/{quote(key)}"
+    proxy.rules.append(lambda asked: Fault(200) if asked.kind != "HEAD" and asked.path.endswith(question) else None)
+    with pytest.raises(CloudError, match=r"(?s)everybody can read the bucket.*HTTP 200"):
         plan_push(project, private=True)
 
 
@@ -310,6 +327,23 @@ def test_damaged_copy_gets_no_final_name(damage: str, hash_: str, clone: Path, s
     assert files_under_final_names(clone) == []
 
 
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_damaged_copy_is_blamed_on_the_mirror_not_on_the_record(
+    damage: str, clone: Path, server: MisbehavingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil(clone, FILE, damage)
+    with pytest.raises(DownloadError) as failure:
+        pull(clone, plan_pull(clone))
+    record_of(clone, server.url())
+    assert fetched(clone) == BODY
+    # A download asks for the size first.
+    for said in (str(failure.value), *([caplog.text] if damage == "flipped" else [])):
+        assert "mirror://raw/lies/archive.zip" in said
+        assert "backbeat cloud mirror check" in said
+        assert "configs/datasets" not in said
+        assert "publisher" not in said
+
+
 def test_pull_that_was_cut_goes_on_where_it_was(clone: Path, proxy: S3Proxy) -> None:
     proxy.spoil(Fault(then="close", after=100_000), "GET", key=FILE, times=1)
     proxy.spoil(refusal(403, "AccessDenied"), "GET", key=FILE, times=1)
@@ -387,6 +421,30 @@ def test_bucket_that_cannot_be_reached_is_asked_about_one_file_only(
         download(clone, "lies", "more", patience=HASTY, jobs=1)
     assert proxy.counts["HEAD"] == 1
     assert caplog.text.count("the mirror is left out") == 1
+
+
+def test_reason_that_has_no_details_is_said_without_them(
+    clone: Path, proxy: S3Proxy, server: MisbehavingServer, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    record_of(clone, server.url())
+
+    def silent(*_: object) -> None:
+        raise CloudError("cannot look: the proxy does not answer", next_step="check HTTPS_PROXY")
+
+    monkeypatch.setattr(backbeat.remote.bucket.Bucket, "head", silent)
+    assert fetched(clone) == BODY
+    assert "the mirror is left out: cannot look: the proxy does not answer\n" in caplog.text
+
+
+def test_check_does_not_advise_to_send_what_has_no_record(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed(project)
+    (project / "configs/datasets/lies.yaml").unlink()
+    monkeypatch.chdir(project)
+    done = CliRunner().invoke(app, ["mirror", "check"])
+    assert (done.exit_code, "the registry has no such dataset" in done.stdout) == (1, True)
+    assert "bring back configs/datasets/lies.yaml, or delete mirror/raw/lies.json" in done.stderr
+    assert "mirror push" not in done.stderr
 
 
 def test_bucket_that_fails_in_the_middle_is_given_up_for_the_publisher(

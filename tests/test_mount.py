@@ -130,6 +130,14 @@ def test_machine_without_its_tools_too(tmp_path: Path, monkeypatch: pytest.Monke
         mount(tmp_path)
 
 
+def test_place_is_said_without_detours(tmp_path: Path) -> None:
+    (tmp_path / "clone").mkdir()
+    with pytest.raises(CloudError, match=rf"no mirror is mounted at {tmp_path}/mirror\n"):
+        unmount(tmp_path, tmp_path / "clone" / ".." / "mirror")
+    with pytest.raises(CloudError, match=rf"no mirror is mounted at {tmp_path}\n"):
+        unmount(tmp_path, tmp_path / "clone" / "..")
+
+
 def test_what_is_no_mirror_is_not_unmounted(tmp_path: Path) -> None:
     for at in (Path("/proc"), tmp_path):
         with pytest.raises(CloudError, match=r"no mirror is mounted"):

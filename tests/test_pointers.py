@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backbeat.cloud.pointers import Artifact, Needed, artifacts, cache_path, objects, parse_listing
+from backbeat.cloud.pointers import Artifact, Needed, artifacts, as_targets, cache_path, objects, parse_listing
 from backbeat.errors import CloudError
 from cloud_world import EXPECTED, FILES, CloudWorld, oid_of
 
@@ -156,3 +156,41 @@ def test_file_is_one_object(project: Path) -> None:
     artifact = Artifact("model.bin", "model.bin.dvc", oid_of(b"x"), 1)
     assert objects(artifact, lambda _: b"") == [Needed(oid_of(b"x"), "model.bin")]
     assert Needed(oid_of(b"x"), "model.bin").name == f"files/md5/{oid_of(b'x')[:2]}/{oid_of(b'x')[2:]}"
+
+
+@pytest.mark.parametrize("word", ["", "  "])
+def test_empty_word_is_no_target(word: str, project: Path) -> None:
+    for means in (artifacts, as_targets):
+        with pytest.raises(CloudError, match="a target is empty"):
+            means(project, [word])
+
+
+@pytest.mark.parametrize(
+    ("folder", "typed", "meant"),
+    [
+        ("", "models/", "models"),
+        ("", "egmd", "egmd"),
+        ("", "data/library/dvc.yaml:archive", "data/library/dvc.yaml:archive"),
+        ("", "{project}/models", "models"),
+        ("data", "{project}/models", "models"),
+        ("data", "processed/egmd", "data/processed/egmd"),
+        ("data", "data/processed/egmd", "data/processed/egmd"),
+        ("data", "../models", "models"),
+        ("data", "models", "models"),
+        ("data", ".", "data"),
+        ("data/processed/egmd", "train", "train"),
+        ("data/kits", "a.h5", "data/kits/a.h5"),
+    ],
+)
+def test_path_is_relative_to_where_it_was_typed(folder: str, typed: str, meant: str, project: Path) -> None:
+    at = project / folder
+    at.mkdir(parents=True, exist_ok=True)
+    found = as_targets(project, [typed.format(project=project)], at)
+    assert found == [meant]
+    assert artifacts(project, found)
+
+
+@pytest.mark.parametrize("typed", ["/", "../elsewhere", "/etc/passwd"])
+def test_path_outside_of_the_project_is_refused(typed: str, project: Path) -> None:
+    with pytest.raises(CloudError, match="outside of the project"):
+        as_targets(project, [typed], project)

@@ -110,6 +110,17 @@ def test_amount_that_is_refused_never_reads_like_the_allowed_one() -> None:
     assert failure.value.got == "10.001"
 
 
+@pytest.mark.parametrize(
+    ("allowed", "planned", "said"),
+    [(0.0001, 0.0003, ("0.0001", "0.0003")), (0.000123, 0.0001230001, ("0.000123", "0.000124")),
+     (0.0, 0.0001, ("0", "0.001")), (1e-300, 1.0, ("0", "1")), (12.5, 1234.5, ("12.5", "1,234.5"))],
+)  # fmt: skip
+def test_small_budget_does_not_read_like_none(allowed: float, planned: float, said: tuple[str, str]) -> None:
+    with pytest.raises(CloudError) as failure:
+        require_within(CONFIG.budgets.model_copy(update={"pull_gb": allowed}), "pull_gb", planned, "this")
+    assert (failure.value.expected, failure.value.got) == (f"at most {said[0]} GB fetched by one command", said[1])
+
+
 def test_newcomer_who_keeps_to_the_budgets_stores_for_nothing() -> None:
     assert CONFIG.budgets.stored_gb is not None
     assert storage_usd_per_month(PRICES, int(CONFIG.budgets.stored_gb * GB)) == 0

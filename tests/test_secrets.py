@@ -5,14 +5,19 @@ All keys here are made when the tests run, so that this file holds none.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import os
 import random
 import shutil
 import string
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -20,9 +25,15 @@ from typer.testing import CliRunner
 
 from backbeat.cli.app import app
 from backbeat.cloud import doctor
+from backbeat.cloud.mount import mount_point, mounted_at, unmount
+from backbeat.cloud.serve import serve
 from backbeat.remote.credentials import Credentials
+from mirrored import with_own_copy
+from one_dataset import BODY, fetched, record_of
 from refusing_proxy import RefusingProxy, refusing_proxy
-from s3_server import REPOSITORY, point_at, s3_server
+from s3_server import BUCKET, REPOSITORY, commit, environment, new_repository, point_at, run, s3_server
+
+BACKBEAT = str(Path(sys.executable).with_name("backbeat"))
 
 _DRAW = random.Random(5)
 _HEX = "0123456789abcdef"
@@ -234,6 +245,84 @@ def test_a_service_that_repeats_the_key_is_not_repeated(canaries: list[str], pro
     shown = printed("doctor")
     assert "fails" in shown
     assert [key for key in canaries if key in shown] == []
+
+
+# The whole way through a bucket; each with where it is run.
+ROUND = [
+    ("project", "cloud", "push", "--yes"),
+    ("project", "cloud", "mirror", "push", "--yes"),
+    ("project", "cloud", "backup"),
+    ("project", "cloud", "restore", "--to", "../restored"),
+    ("clone", "cloud", "pull", "--yes", "models"),
+    ("clone", "codespace", "start"),
+    ("clone", "cloud", "mirror", "pull", "--yes"),
+]
+MOUNTING = [("clone", "cloud", "mount"), ("clone", "cloud", "unmount")]
+HAS_FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK) and bool(shutil.which("fusermount3") or shutil.which("fusermount"))
+
+
+def test_no_key_is_printed_listed_or_left_behind_on_the_way_through_a_bucket(tmp_path: Path) -> None:
+    keys = SECRETS["B2 key ID"], SECRETS["B2 application key"]
+    # As they are, and as addresses and headers would have them.
+    shapes = {shape for key in keys for shape in (key, quote(key, safe=""), base64.b64encode(key.encode()).decode())}
+    (tmp_path / "tmp").mkdir()
+    variables = environment(
+        tmp_path / "home",
+        {"B2_ACCOUNT_ID": keys[0], "B2_APPLICATION_KEY": keys[1], "TMPDIR": str(tmp_path / "tmp")},
+    )
+    with serve(tmp_path / "buckets", (BUCKET,), key_id=keys[0], secret=keys[1]) as server, sampled() as lines:
+        project = new_repository(
+            tmp_path / "project", {"data/processed/egmd_mini": {"kit": b"boom"}, "models": {"model": b"weights"}}
+        )
+        (project / "configs" / "datasets").mkdir()
+        (project / ".gitignore").write_text("/data/raw/\n")
+        record_of(project, with_own_copy(project).as_uri())
+        commit(project, "a record")
+        fetched(project)
+        run(project, "git", "clone", "--quiet", ".", "../clone")
+        for name in ("project", "clone"):
+            point_at(tmp_path / name, server.endpoint_url)
+        try:
+            for name, *arguments in ROUND + MOUNTING * HAS_FUSE:
+                done = run(tmp_path / name, BACKBEAT, *arguments, env=variables)
+                said = done.stdout + done.stderr
+                assert said.strip() != "", arguments
+                assert [shape for shape in shapes if shape in said] == [], arguments
+        finally:
+            if mounted_at(mount_point(tmp_path / "clone")) is not None:
+                unmount(tmp_path / "clone")
+    # All of that was done, and seen.
+    assert (tmp_path / "restored/data/raw/lies/archive.zip").read_bytes() == BODY
+    assert (tmp_path / "clone/data/raw/lies/archive.zip").read_bytes() == BODY
+    assert (tmp_path / "clone/data/processed/egmd_mini/kit").read_bytes() == b"boom"
+    words = {word.rpartition(b"/")[2] for line in lines for word in line.split(b"\0")}
+    assert words >= {b"backbeat", b"dvc", b"rclone", b"serve", b"copyto", *([b"--daemon"] if HAS_FUSE else [])}
+    assert [line for line in lines if any(shape.encode() in line for shape in shapes)] == []
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.relative_to(tmp_path).parts[0] for path in left} >= {"project", "clone", "restored", "home"}
+    contents = {path: path.read_bytes() for path in left}
+    assert [path for path, content in contents.items() if any(shape.encode() in content for shape in shapes)] == []
+
+
+@contextlib.contextmanager
+def sampled() -> Iterator[set[bytes]]:
+    """Look at the command lines of all processes again and again; yield those that were seen."""
+    lines: set[bytes] = set()
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(0.04):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    lines.add(path.read_bytes())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield lines
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_keys_do_not_show_in_what_holds_them() -> None:

@@ -51,6 +51,20 @@ def test_what_the_server_says_is_all_that_another_clone_needs(project: Path, tmp
         assert server.wait(timeout=20) == 130
 
 
+def test_what_lies_beside_the_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "buckets.log").write_text("somebody's")
+    with serve(tmp_path / "buckets", ("one",)):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["buckets", "buckets.log"]
+    assert (tmp_path / "buckets.log").read_text() == "somebody's"
+
+
+def test_a_server_that_does_not_start_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCLONE_TIMEOUT", "no time")
+    with pytest.raises(CloudError, match=r"(?s)did not start.*got: .*no time"), serve(tmp_path / "one", ("one",)):
+        pass
+
+
 def test_the_key_is_in_no_list_of_processes(tmp_path: Path) -> None:
     with serve(tmp_path / "buckets", ("one",)) as running:
         line = Path(f"/proc/{running.process.pid}/cmdline").read_bytes()

@@ -65,7 +65,7 @@ def test_folder_without_dvc_is_refused(tmp_path: Path) -> None:
 
 def test_configuration_that_cannot_be_read_is_named(project: Path) -> None:
     (project / ".dvc" / "config.local").write_text("[cache\n")
-    with pytest.raises(StorageError, match="the configuration in .* cannot be read"):
+    with pytest.raises(StorageError, match=r"the configuration in .* cannot be read"):
         cache_dir(project)
 
 

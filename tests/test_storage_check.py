@@ -129,6 +129,13 @@ def test_disk_that_is_not_mounted_is_found(project: Path, tmp_path: Path) -> Non
     assert check(project) == []
 
 
+@pytest.mark.parametrize(("folder", "wrong"), [("models/cache", True), (".", True), ("..", True), (".dvc/own", False)])
+def test_cache_in_the_working_tree_or_around_it_is_found(folder: str, wrong: bool, project: Path) -> None:
+    run(project, "dvc", "config", "--local", "cache.dir", str((project / folder).resolve()))
+    found = [one for one in check(project) if "not there" not in one.why]
+    assert [one.file for one in found] == ([".dvc/config.local"] if wrong else [])
+
+
 def test_nothing_runs_and_nothing_is_made(project: Path) -> None:
     pipeline(project, stage("/mnt/out"))
     before = sorted(path for path in project.rglob("*") if ".dvc" not in path.parts)

@@ -7,22 +7,26 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from typer.testing import CliRunner
 
+import backbeat.cloud.evict as evict_module
 import s3_server
 import stored_project
-from backbeat.cloud.evict import Evicted, evict, listing_of, whereabouts
+from backbeat.cli.storage import app
+from backbeat.cloud.evict import Evicted, evict
 from backbeat.cloud.pointers import artifacts, cache_path
+from backbeat.cloud.whereabouts import listing_of, whereabouts
 from backbeat.errors import CloudError, StorageError
 from backbeat.remote.bucket import Bucket, StoredObject, open_bucket
 from backbeat.remote.settings import RemoteSettings
 from backbeat.storage.staging import open_staging
 from s3_server import S3Server, point_at
-from stored_project import MODEL, PROCESSED, RAW, commit, content, copy_of, files_of, run
+from stored_project import MODEL, PROCESSED, RAW, commit, content, copy_of, files_of, mounted, run
 
 SHARD = f"{PROCESSED}/train/kit-01.h5"
 
@@ -36,9 +40,11 @@ class Remote:
         root = project / ".dvc/cache"
         self.held = {path.relative_to(root).as_posix(): path.read_bytes() for path in files_of(root / "files/md5")}
         self.multipart: set[str] = set()
-        self.read: list[str] = []
+        self.hashed: list[str] = []
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        self.meanwhile()
         for name, body in sorted(self.held.items()):
             etag = "0123-2" if name in self.multipart else hashlib.md5(body).hexdigest()
             yield StoredObject(f"dvc/{name}", len(body), etag)
@@ -46,8 +52,11 @@ class Remote:
     def head(self, key: str) -> StoredObject | None:
         return next((stored for stored in self.list() if stored.key == key), None)
 
+    def read(self, key: str) -> bytes:
+        return self.held[key.removeprefix("dvc/")]
+
     def md5(self, key: str) -> str:
-        self.read.append(key)
+        self.hashed.append(key)
         return hashlib.md5(self.held[key.removeprefix("dvc/")]).hexdigest()
 
 
@@ -173,14 +182,14 @@ def test_object_of_several_parts_is_read_and_believed_only_then(project: Path, r
     assert (project / MODEL).is_file()
     remote.held[name] = body
     assert evicted(project, remote, "models")["models"].action == "removed"
-    assert remote.read == [f"dvc/{name}"] * 2
+    assert remote.hashed == [f"dvc/{name}"] * 2
     assert not (project / MODEL).exists()
 
 
 def test_dry_run_removes_nothing_and_says_how_much(project: Path, remote: Remote) -> None:
     before, objects = content(project), held(project)
     row = evicted(project, remote, PROCESSED, dry_run=True)[PROCESSED]
-    assert row.action == "removed"
+    assert row.action == "would be removed"
     assert row.freed_bytes == sum(path.stat().st_size for path in (project / PROCESSED).rglob("*.h5")) + listing_size(
         project
     )
@@ -277,3 +286,124 @@ def test_what_is_nowhere_is_lost_and_said_to_be(project: Path, remote: Remote) -
         one.path: one.safety for one in whereabouts(project, listing_of(cast("Bucket", remote)), None)
     }
     assert found == {PROCESSED: "only copy", "models": "lost"}
+
+
+def listing_path(project: Path) -> Path:
+    """Return where the cache has the list of the shards."""
+    (artifact,) = artifacts(project, [PROCESSED])
+    assert artifact.oid
+    return cache_path(project, artifact.oid)
+
+
+def spoil(path: Path) -> None:
+    path.chmod(0o644)
+    body = path.read_bytes()
+    path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+    path.chmod(0o444)
+
+
+def test_file_that_appears_while_the_bucket_is_read_is_not_lost(project: Path, remote: Remote) -> None:
+    own = project / PROCESSED / "train" / "notes.txt"
+    remote.meanwhile = lambda: own.write_text("mine")
+    row = evicted(project, remote, PROCESSED)[PROCESSED]
+    assert (row.refused, "train/notes.txt" in row.reason) == (True, True)
+    assert own.read_text() == "mine"
+
+
+def test_what_is_written_after_the_proofs_is_not_lost(
+    project: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, own = project / MODEL, project / "models" / "notes.txt"
+
+    def work(*_: object, **__: object) -> None:
+        own.write_text("mine")
+        model.unlink()
+        model.write_bytes(b"better")
+
+    monkeypatch.setattr(evict_module, "require_nobody", work)
+    row = evicted(project, remote, "models")["models"]
+    assert (model.read_bytes(), own.read_text()) == (b"better", "mine")
+    assert (row.refused, MODEL in row.reason, "models/notes.txt" in row.reason) == (True, True, True)
+    # Nobody has written to the object, which the bucket has.
+    assert not cache_path(project, hashlib.md5(b"better").hexdigest()).exists()
+
+
+def test_no_dvc_starts_while_the_bucket_is_read(project: Path, remote: Remote) -> None:
+    said: list[str] = []
+    remote.meanwhile = lambda: said.append(run(project, "dvc", "commit", "-f", "models", check=False))
+    evicted(project, remote, "models")
+    assert "lock" in said[0]
+
+
+def test_what_was_changed_through_a_link_is_not_lost(project: Path, remote: Remote) -> None:
+    spoil(project / MODEL)
+    changed = (project / MODEL).read_bytes()
+    row = evicted(project, remote, "models")["models"]
+    assert (row.action, row.refused, MODEL in row.reason) == ("kept", True, True)
+    assert (project / MODEL).read_bytes() == changed
+
+
+def test_damaged_list_is_read_from_the_bucket(project: Path, remote: Remote) -> None:
+    spoil(listing_path(project))
+    bucket = cast("Bucket", remote)
+    found = {one.path: one for one in whereabouts(project, listing_of(bucket), None, bucket)}
+    assert (found[PROCESSED].here, found[PROCESSED].safety) == ("linked", "safe in the remote")
+    assert "list of its files is damaged here" in (found[PROCESSED].why or "")
+    alone = {one.path: one for one in whereabouts(project, None, "not asked")}[PROCESSED]
+    assert (alone.here, "damaged in the cache" in (alone.why or "")) == ("incomplete", True)
+    assert evicted(project, remote, PROCESSED)[PROCESSED].action == "removed"
+    assert not (project / PROCESSED).exists()
+
+
+def test_list_that_is_whole_nowhere_is_a_refusal_for_whoever_may_share_with_it(project: Path, remote: Remote) -> None:
+    listing = listing_path(project)
+    spoil(listing)
+    del remote.held[listing.relative_to(project / ".dvc/cache").as_posix()]
+    before = held(project)
+    rows = evicted(project, remote)
+    assert {(row.action, row.refused) for row in rows.values()} == {("kept", True)}
+    assert all(PROCESSED in row.reason for row in rows.values())
+    assert held(project) == before
+
+
+def test_cache_that_cannot_be_written_leaves_the_workspace_whole(project: Path, remote: Remote) -> None:
+    before = content(project)
+    cache = project / ".dvc/cache"
+    with mounted(cache, "--bind", str(cache)):
+        subprocess.run(["mount", "-o", "remount,ro,bind", cache], check=True)
+        with pytest.raises(StorageError, match="cannot write"):
+            evicted(project, remote)
+        assert content(project) == before
+
+
+def test_removal_that_was_broken_off_can_be_gone_on_with(project: Path, remote: Remote) -> None:
+    """Symbolic links that lead nowhere are all that is left."""
+    model = project / MODEL
+    cached = cache_path(project, hashlib.md5(model.read_bytes()).hexdigest())
+    model.unlink()
+    model.symlink_to(cached)
+    cached.unlink()
+    assert evicted(project, remote, "models")["models"].action == "removed"
+    assert not (project / "models").exists()
+
+
+def test_empty_word_is_refused_and_a_dry_run_says_would(server: S3Server, template: Path, tmp_path: Path) -> None:
+    project = copy_of(template, tmp_path / "project")
+    before = content(project)
+    assert "a target is empty" in run(project, "backbeat", "storage", "evict", "", check=False)
+    rows = json.loads(run(project, "backbeat", "storage", "evict", "--dry-run", "--json"))
+    assert {row["action"] for row in rows} == {"would be removed"}
+    assert content(project) == before
+
+
+def test_everything_is_asked_about_on_a_terminal(
+    project: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("backbeat.cli.storage.on_terminal", lambda: True)
+    monkeypatch.setattr("backbeat.remote.bucket.open_bucket", lambda _: remote)
+    before = content(project)
+    declined = CliRunner().invoke(app, ["evict"], input="n\n")
+    assert (declined.exit_code, content(project)) == (1, before)
+    assert CliRunner().invoke(app, ["evict", "--yes"]).exit_code == 0
+    assert set(content(project)) == {RAW}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,9 +15,12 @@ from pathlib import Path
 import pytest
 
 import stored_project
-from backbeat.errors import StorageError
+from backbeat.errors import CloudError, StorageError
+from backbeat.storage.exclusive import exclusive
 from backbeat.storage.prune import Pruned, prune
+from backbeat.storage.setup import plan, set_up
 from backbeat.storage.staging import open_staging
+from backbeat.storage.status import status
 from backbeat.storage.work import QUIET_S
 from stored_project import MODEL, PROCESSED, commit, content, copy_of, files_of, run
 
@@ -218,6 +224,79 @@ def test_while_dvc_is_running_nothing_is_removed(project: Path) -> None:
     with pytest.raises(StorageError, match="at work"):
         prune(project)
     other.communicate(b"\n")
+    assert entry.exists()
+
+
+@pytest.fixture
+def two(project: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two clones with one cache, which both have looked at; what the second has staged is not committed."""
+    set_up(project, plan(project, tmp_path / "disk", measure=False))
+    other = copy_of(project, tmp_path / "other")
+    status(other)
+    entry = staged(other, "models/ab/abcdef.safetensors")
+    (other / "mine.safetensors").symlink_to(entry)
+    return project, other
+
+
+def test_what_another_clone_of_the_cache_has_staged_stays(two: tuple[Path, Path]) -> None:
+    project, other = two
+    assert prune(project) == []
+    assert (other / "mine.safetensors").read_bytes()
+
+
+def test_clone_that_is_gone_needs_nothing(two: tuple[Path, Path]) -> None:
+    project, other = two
+    shutil.rmtree(other)
+    assert removed(prune(project)) == ["staging/models/ab/abcdef.safetensors"]
+
+
+def test_while_a_stage_of_another_clone_is_running_nothing_is_removed(two: tuple[Path, Path]) -> None:
+    """What it has staged is linked from nowhere until it ends."""
+    project, other = two
+    (other / "mine.safetensors").unlink()
+    (other / ".dvc/tmp/rwlock").write_text(
+        json.dumps({"write": {"/out": {"pid": os.getppid(), "cmd": "dvc repro"}}, "read": {}})
+    )
+    with pytest.raises(StorageError, match="at work"):
+        prune(project)
+
+
+def test_only_copy_of_what_another_clone_has_committed_stays(two: tuple[Path, Path]) -> None:
+    project, other = two
+    entry = (other / "mine.safetensors").resolve()
+    digest = hashlib.md5(entry.read_bytes()).hexdigest()
+    (other / "mine.dvc").write_text(f"outs:\n- md5: {digest}\n  path: mine\n")
+    (other / "mine.safetensors").unlink()
+    (row,) = prune(project)
+    assert (row.action, "the only copy here" in row.reason) == ("kept", True)
+
+
+@pytest.mark.parametrize("what", ["looked at", "locked"])
+def test_clone_that_cannot_be_asked_keeps_everything(
+    what: str, two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, other = two
+    (other / "mine.safetensors").unlink()
+    if what == "looked at":
+        look = Path.iterdir
+
+        def refuse(folder: Path) -> Iterator[Path]:
+            if folder.is_relative_to(other):
+                raise PermissionError(13, "Permission denied")
+            return look(folder)
+
+        monkeypatch.setattr(Path, "iterdir", refuse)
+    else:
+        shutil.rmtree(other / ".dvc/tmp")
+        (other / ".dvc/tmp").touch()  # nothing can be locked
+    (row,) = prune(project)
+    assert (row.action, row.reason) == ("kept", f"the clone {other} shares the cache, and cannot be asked")
+
+
+def test_during_a_transfer_nothing_is_removed(project: Path) -> None:
+    entry = staged(project, "shards/ab/abcdef.h5")
+    with exclusive(project, "pull"), pytest.raises(CloudError, match="pull, process"):
+        prune(project)
     assert entry.exists()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import stored_project
+from backbeat.cli.storage import app
 from backbeat.config import load_params
-from backbeat.errors import StorageError
+from backbeat.errors import CloudError, StorageError
 from backbeat.storage import disk as disk_module
 from backbeat.storage import move, setup
+from backbeat.storage.contents import Contents, StoredFile
 from backbeat.storage.environment import environment_text
+from backbeat.storage.exclusive import exclusive
 from backbeat.storage.relink import replace_links
 from backbeat.storage.setup import plan, set_up
 from backbeat.storage.staging import cache_dir
@@ -70,6 +76,8 @@ def names_by_inode(root: Path) -> set[tuple[str, ...]]:
     """Return which names are those of one file."""
     found: dict[int, list[str]] = {}
     for path in files_of(root):
+        if path.parent == root / "clones":
+            continue
         found.setdefault(path.stat().st_ino, []).append(path.relative_to(root).as_posix())
     return {tuple(names) for names in found.values()}
 
@@ -79,6 +87,7 @@ def described(root: Path) -> dict[str, tuple[bytes, int, int]]:
     return {
         path.relative_to(root).as_posix(): (path.read_bytes(), path.stat().st_mode, path.stat().st_mtime_ns)
         for path in files_of(root)
+        if path.parent != root / "clones"
     }
 
 
@@ -261,10 +270,132 @@ def test_file_system_without_links_is_refused(
     assert list((tmp_path / "usb").iterdir()) == []
 
 
-def test_folder_that_git_would_see_is_refused(project: Path) -> None:
+@pytest.mark.parametrize("where", ["hdd", "models/disk", ".dvc/disk", "."])
+def test_folder_in_the_working_tree_is_refused_whether_or_not_git_ignores_it(where: str, project: Path) -> None:
+    """With a cache in an output, the next `dvc checkout --force` would remove all of it."""
     with pytest.raises(StorageError, match="is in the working tree"):
-        plan(project, project / "hdd")
+        plan(project, project / where)
     assert not (project / "hdd").exists()
+
+
+def test_cache_around_the_clone_is_refused(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(StorageError, match="is around the clone"):
+        plan(copy_of(template, tmp_path / "cache/project"), tmp_path)
+
+
+def test_cache_that_the_new_folder_links_to_is_refused(project: Path, tmp_path: Path) -> None:
+    """Each of its files would be found on the other side, and removed as carried over."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/cache").symlink_to(project / ".dvc/cache")
+    with pytest.raises(StorageError, match="is a link"):
+        plan(project, tmp_path / "disk")
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_files_of_two_disks_with_one_inode_number_stay_two(
+    elsewhere: bool, project: Path, hdd: Path, tmp_path: Path
+) -> None:
+    cache = project / ".dvc/cache/staging"
+    bodies = {cache / "raw/one.zip": b"one's", cache / "other/two.zip": b"two's"}
+    (cache / "other").mkdir()
+    with contextlib.ExitStack() as mounts:
+        for path, body in bodies.items():
+            shutil.rmtree(path.parent)
+            mounts.enter_context(stored_project.memory_disk(path.parent, 2**20))
+            path.write_bytes(body)
+            os.utime(path, ns=(10**18, 10**18))
+        one, two = (path.stat() for path in bodies)
+        assert (one.st_ino, one.st_mtime_ns) == (two.st_ino, two.st_mtime_ns)
+        assert one.st_dev != two.st_dev
+        target = hdd if elsewhere else tmp_path / "same"
+        moved(project, target)
+        for path, body in bodies.items():
+            assert (target / "cache/staging" / path.relative_to(cache)).read_bytes() == body
+            assert not path.exists()
+
+
+def test_one_file_system_at_two_mount_points_is_copied(project: Path, tmp_path: Path) -> None:
+    before, readable = described(project / ".dvc/cache"), content(project)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "bound").mkdir()
+    with stored_project.mounted(tmp_path / "bound", "--bind", str(tmp_path / "real")):
+        assert moved(project, tmp_path / "bound").copied_bytes > 0
+        assert described(tmp_path / "bound/cache") == before
+        assert content(project) == readable
+
+
+def test_disk_within_the_new_cache_gets_copies(project: Path, tmp_path: Path) -> None:
+    before, readable = described(project / ".dvc/cache"), content(project)
+    with stored_project.memory_disk(tmp_path / "disk/cache/staging", 100 * 2**20):
+        moved(project, tmp_path / "disk")
+        assert described(tmp_path / "disk/cache") == before
+        assert content(project) == readable
+        assert not (project / ".dvc/cache").exists()
+
+
+def test_names_that_only_their_file_system_calls_one_are_refused(other_disk: Path, tmp_path: Path) -> None:
+    names = ("staging/raw/a", "staging/raw/b")
+    (tmp_path / "staging/raw").mkdir(parents=True)
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    state = (tmp_path / names[0]).stat()
+    file = StoredFile(names, state.st_size, state.st_mtime_ns, 0o644, (state.st_dev, state.st_ino))
+    with pytest.raises(StorageError, match="that they are one"):
+        move.carry_over(tmp_path, other_disk / "one", Contents((file,), (), ()))
+    assert files_of(other_disk / "one") == []
+
+
+def test_file_that_grows_after_it_was_carried_over_stays(
+    project: Path, hdd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = project / ".dvc/cache/staging/training/ab/log.csv"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"1\n")
+
+    def and_then(links: dict[Path, Path]) -> int:
+        with log.open("ab") as stream:
+            stream.write(b"2\n")
+        return len(links)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "replace_links", and_then)
+        assert moved(project, hdd).left == (str(log),)
+    assert log.read_bytes() == b"1\n2\n"
+    assert moved(project, hdd).left == ()
+    assert (hdd / "cache/staging/training/ab/log.csv").read_bytes() == b"1\n2\n"
+
+
+def test_move_off_a_disk_that_went_read_only_ends(project: Path, hdd: Path, tmp_path: Path) -> None:
+    readable = content(project)
+    with stored_project.memory_disk(tmp_path / "failing", 100 * 2**20) as failing:
+        moved(project, failing)
+        subprocess.run(["mount", "-o", "remount,ro", failing], check=True)
+        shown = run(project, "backbeat", "storage", "setup", "--disk", str(hdd), "--yes")
+        assert f"note: {failing}/cache cannot be removed (Read-only file system)" in " ".join(shown.split())
+        assert str(hdd) in (project / ".env.storage").read_text()
+        assert plan(project, hdd, measure=False).steps == ()
+        assert plan(project, tmp_path / "third", measure=False).steps
+    assert content(project) == readable
+
+
+def test_during_a_transfer_nothing_is_moved(project: Path, hdd: Path) -> None:
+    planned = plan(project, hdd, measure=False)
+    with exclusive(project, "pull"), pytest.raises(CloudError, match="pull, process"):
+        set_up(project, planned)
+    assert cache_dir(project) == project / ".dvc/cache"
+
+
+def test_move_that_must_be_repeated_ends_with_1(project: Path, hdd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def and_then(links: dict[Path, Path]) -> int:
+        (project / ".dvc/cache/late").write_bytes(b"late")
+        return 0
+
+    monkeypatch.setattr(setup, "replace_links", and_then)
+    monkeypatch.chdir(project)
+    for options in ([], ["--json"]):
+        result = CliRunner().invoke(app, ["setup", "--disk", str(hdd), "--yes", *options])
+        assert result.exit_code == 1, result.output
 
 
 @pytest.mark.parametrize("where", [".dvc/cache/files", ".dvc/cache"])

@@ -111,9 +111,12 @@ def pull_mirror(
 @mirror_app.command("check")
 def check_mirror(datasets: Datasets = None, full: Full = False, as_json: AsJson = False) -> None:
     """Compare the mirror with its manifests and the registry; exits with 1 if something is not right."""
+    from backbeat.cloud.manifest import FOLDER, SUFFIX
     from backbeat.cloud.mirror_check import check
+    from backbeat.datasets.registry import load_registry
 
-    verdicts = check(find_project(), datasets or [], full=full)
+    project = find_project()
+    verdicts = check(project, datasets or [], full=full)
     if as_json:
         print_json(verdicts)
     else:
@@ -124,8 +127,18 @@ def check_mirror(datasets: Datasets = None, full: Full = False, as_json: AsJson 
             squeeze="file",
         )
     bad = sorted({one.dataset for one in verdicts if one.state != "ok"})
+    # What has no record cannot be sent.
+    known = [name for name in bad if name in load_registry(project)]
+    if known:
+        typer.echo(f"next: where the files are: backbeat cloud mirror push {' '.join(known)}", err=True)
+    for name in bad:
+        if name not in known:
+            typer.echo(
+                f"next: bring back configs/datasets/{name}.yaml, or delete {FOLDER}{name}{SUFFIX} and what is in "
+                f"{FOLDER}{name}/ at the bucket's service, with a key that may",
+                err=True,
+            )
     if bad:
-        typer.echo(f"next: where the files are: backbeat cloud mirror push {' '.join(bad)}", err=True)
         raise typer.Exit(1)
 
 
@@ -170,7 +183,7 @@ def restore_backup(
         print_json(restored)
         return
     size_bytes = sum(one.size_bytes for one in restored)
-    typer.echo(f"{len(restored)} files, {bytes_text(size_bytes)}, every one hashed, in {to.absolute()}")
+    typer.echo(f"{len(restored)} files, {bytes_text(size_bytes)}, every one hashed, in {to.resolve()}")
 
 
 def mount_mirror(path: MountPoint = None) -> None:

@@ -32,7 +32,7 @@ def serve_bucket(
     # Ended by `kill` it has to take rclone with it, as it does by Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     place = folder or cache_dir(project).with_name("rehearsal")
-    with serve(place.absolute(), (settings.bucket,), port=port) as serving:
+    with serve(place.resolve(), (settings.bucket,), port=port) as serving:
         typer.echo(f"bucket {settings.bucket} at {serving.endpoint_url}, in {serving.folder}; Ctrl-C ends it")
         typer.echo("in another terminal, in this clone or any other:\n")
         typer.echo(f"  export B2_ACCOUNT_ID={REHEARSAL_KEY_ID} B2_APPLICATION_KEY={REHEARSAL_SECRET}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backbeat.cloud.bill import Bill
+    from backbeat.cloud.pull import Pulled
 
 Targets = Annotated[
     list[str] | None, typer.Argument(help="Datasets, stages or paths; without any, everything that is versioned.")
@@ -42,16 +43,18 @@ def push_artifacts(
     as_json: AsJson = False,
 ) -> None:
     """Send what the bucket lacks, and prove that it is there; exits with 0 only if it is."""
+    from backbeat.cloud.pointers import as_targets
     from backbeat.cloud.push import push
 
+    project = find_project()
     done = push(
-        find_project(),
-        targets or (),
+        project,
+        as_targets(project, targets),
         max_gb=max_gb,
         mbps=mbps,
         full=full,
         dry_run=dry_run,
-        agree=_agreement(as_json=as_json, yes=yes),
+        agree=agreement(as_json=as_json, yes=yes),
     )
     if as_json:
         print_json(done)
@@ -62,6 +65,9 @@ def push_artifacts(
         typer.echo(f"sent {done.sent:,} objects{ours}; listed, compared, and {done.read_back:,} read back")
     if not as_json and done.was_declined:
         typer.echo("nothing was sent", err=True)
+        raise typer.Exit(1)
+    # Each was said when it was found.
+    if done.never_made:
         raise typer.Exit(1)
 
 
@@ -75,39 +81,35 @@ def pull_artifacts(
     as_json: AsJson = False,
 ) -> None:
     """Fetch what is not here, prove it, and put it into the workspace; exits with 0 only if all of it is right."""
+    from backbeat.cloud.pointers import as_targets
     from backbeat.cloud.pull import pull
 
+    project = find_project()
     done = pull(
-        find_project(),
-        targets or (),
+        project,
+        as_targets(project, targets),
         max_gb=max_gb,
         mbps=mbps,
         full=full,
         dry_run=dry_run,
-        agree=_agreement(as_json=as_json, yes=yes),
+        agree=agreement(as_json=as_json, yes=yes),
     )
     if as_json:
         print_json(done)
-        return
-    for path in done.quarantined:
-        typer.echo(f"damaged, put aside: {path}", err=True)
-    if dry_run or not done.bill.to_move:
-        _print_bill(done.bill)
-    if done.was_declined:
-        typer.echo("nothing was fetched", err=True)
+    else:
+        _print_pulled(done, dry_run=dry_run)
+    # Each was said when it was found.
+    if (done.was_declined and not as_json) or done.never_made:
         raise typer.Exit(1)
-    if done.fetched:
-        ours = f", {done.by_us:,} of them because DVC had not" if done.by_us else ""
-        typer.echo(f"fetched {done.fetched:,} objects{ours}; all of them hashed")
-    if done.checked_out:
-        typer.echo(f"{done.checked_out:,} files put into the workspace")
 
 
 def show_status(targets: Targets = None, as_json: AsJson = False) -> None:
     """Show of each artifact how much is here and how much is in the bucket."""
+    from backbeat.cloud.pointers import as_targets
     from backbeat.cloud.status import status
 
-    found = status(find_project(), targets or ())
+    project = find_project()
+    found = status(project, as_targets(project, targets))
     if as_json:
         print_json([{**dataclasses.asdict(one), "here": one.here, "pushed": one.pushed} for one in found])
         return
@@ -130,11 +132,27 @@ def show_status(targets: Targets = None, as_json: AsJson = False) -> None:
     typer.echo(f"{bytes_text(here_bytes)} here, {bytes_text(pushed_bytes)} in the bucket")
 
 
+def _print_pulled(done: Pulled, *, dry_run: bool) -> None:
+    for path in done.quarantined:
+        typer.echo(f"damaged, put aside: {path}", err=True)
+    if dry_run or not done.bill.to_move:
+        _print_bill(done.bill)
+    if done.was_declined:
+        typer.echo("nothing was fetched", err=True)
+    if done.fetched:
+        ours = f", {done.by_us:,} of them because DVC had not" if done.by_us else ""
+        typer.echo(f"fetched {done.fetched:,} objects{ours}; all of them hashed")
+    if done.checked_out:
+        typer.echo(f"{done.checked_out:,} files put into the workspace")
+
+
 def _share(share: str, objects: int, size_bytes: int) -> str:
     return f"{objects:,} ({bytes_text(size_bytes)})" if share == "part" else "no" if share == "none" else share
 
 
-def _agreement(*, as_json: bool, yes: bool) -> Callable[[Bill], bool]:
+def agreement(*, as_json: bool, yes: bool) -> Callable[[Bill], bool]:
+    """Return what shows a bill and, on a terminal, asks."""
+
     def agree(bill: Bill) -> bool:
         if not as_json:
             _print_bill(bill)

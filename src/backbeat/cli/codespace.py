@@ -33,10 +33,15 @@ def start_codespace(
     as_json: AsJson = False,
 ) -> None:
     """Place the cache, set the bucket, pull a small set; say what is missing. The exit code is 0 in any case."""
-    from backbeat.cloud.codespace import start
+    from backbeat.cloud.codespace import Step, start
     from backbeat.config import find_project
+    from backbeat.errors import BackbeatError
 
-    steps = start(find_project(), how="mount" if mount else "nothing" if nothing else "pull", targets=pull or [])
+    try:
+        steps = start(find_project(), how="mount" if mount else "nothing" if nothing else "pull", targets=pull or [])
+    except BackbeatError as error:
+        # Not in a project: a sentence, and the container starts.
+        steps = [Step("project", "failed", error.what, error.next_step)]
     if as_json:
         print_json(steps)
         return

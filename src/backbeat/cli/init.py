@@ -75,14 +75,18 @@ def initialize(
     if asking and (changes or disk_plan):
         typer.confirm("write this?", default=True, abort=True, err=True)
     write(project, texts)
+    is_complete = True
     if disk_plan:
         from backbeat.storage.setup import set_up
 
-        set_up(project, disk_plan)
+        is_complete = not set_up(project, disk_plan).left
     if as_json:
         print_json({"choices": choices, "changes": changes, "disk": disk_plan})
     else:
         _print_next(project, now, choices)
+    if not is_complete:
+        typer.echo(f"next: backbeat storage setup --disk {disk}: some files were written to meanwhile", err=True)
+        raise typer.Exit(1)
 
 
 def _plan_of(project: Path, disk: Path | None) -> Plan | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ from backbeat.errors import BackbeatError, ConfigError
 
 if TYPE_CHECKING:
     from backbeat.remote.bucket import StoredObject
-    from backbeat.storage.setup import Plan
+    from backbeat.storage.setup import Done, Plan
     from backbeat.storage.status import Status
 
 # What is there twice, in a table for people.
@@ -57,14 +58,22 @@ def set_up_disk(
     done = set_up(project, planned)
     if as_json:
         print_json({"plan": planned, "done": done})
-        return
+    else:
+        _print_done(done)
+    if done.left:
+        raise typer.Exit(1)
+
+
+def _print_done(done: Done) -> None:
     before = f", {bytes_text(done.there_before_bytes)} were there" if done.there_before_bytes else ""
     typer.echo(f"copied {bytes_text(done.copied_bytes)}{before}; {done.links:,} links re-pointed")
     for gone in done.removed:
         typer.echo(f"removed {gone}")
     typer.echo(f"the cache is {done.cache}")
+    for stuck, why in done.stuck:
+        typer.echo(f"note: {stuck} cannot be removed ({why}); nothing in it is needed any more", err=True)
     for left in done.left:
-        typer.echo(f"next: repeat it: something was written to {left} meanwhile", err=True)
+        typer.echo(f"next: repeat it: {left} was written to meanwhile", err=True)
     typer.echo(f"next: . ./{done.environment_file}    (other programs' caches go to this disk, too)", err=True)
 
 
@@ -100,12 +109,12 @@ def show_status(
     as_json: AsJson = False,
 ) -> None:
     """Show what is where, what is there twice, and which artifacts are safe in the remote."""
-    from backbeat.cloud.evict import listing_of, whereabouts
+    from backbeat.cloud.whereabouts import listing_of, whereabouts
     from backbeat.remote.bucket import open_bucket
     from backbeat.storage.status import status
 
     project = find_project()
-    listing, why, where = None, "not asked", None
+    bucket, listing, why, where = None, None, "not asked", None
     if remote:
         try:
             bucket = open_bucket(project, tries=2)
@@ -114,7 +123,7 @@ def show_status(
         except BackbeatError as error:
             why = f"{error.what}{f' ({error.got})' if error.got else ''}"
     here = status(project)
-    artifacts = whereabouts(project, listing, why)
+    artifacts = whereabouts(project, listing, why, bucket)
     stored = None if listing is None else {"url": where, "objects": len(listing), "size_bytes": _total(listing)}
     if as_json:
         print_json({"local": here, "remote": stored, "why_unknown": None if stored else why, "artifacts": artifacts})
@@ -138,11 +147,12 @@ def prune_disk(dry_run: DryRun = False, as_json: AsJson = False) -> None:
     from backbeat.storage.prune import prune
 
     found = prune(find_project(), dry_run=dry_run)
+    would = {"removed": "would be removed"} if dry_run else {}
     if as_json:
-        print_json(found)
+        print_json([{**dataclasses.asdict(one), "action": would.get(one.action, one.action)} for one in found])
         return
     if found:
-        rows = [(one.what, bytes_text(one.size_bytes), one.action, one.reason) for one in found]
+        rows = [(one.what, bytes_text(one.size_bytes), would.get(one.action, one.action), one.reason) for one in found]
         print_table(("what", "size", "", "why"), rows, right=("size",), squeeze="what")
     gone_bytes = sum(one.size_bytes for one in found if one.action == "removed")
     typer.echo(f"{bytes_text(gone_bytes)} {'would be freed' if dry_run else 'freed'}")
@@ -155,14 +165,19 @@ def evict_artifacts(
         list[str] | None, typer.Argument(help="Artifacts, stages or datasets. Without any: every artifact.")
     ] = None,
     dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove local copies of artifacts that are proven to be in the remote; `dvc pull` brings them back."""
     from backbeat.cloud.evict import evict
+    from backbeat.cloud.pointers import as_targets
     from backbeat.remote.bucket import open_bucket
 
     project = find_project()
-    found = evict(project, open_bucket(project), targets or (), dry_run=dry_run)
+    chosen = as_targets(project, targets)
+    if not (chosen or dry_run or yes or as_json) and on_terminal():
+        typer.confirm("remove the local copies of every artifact that the remote has?", abort=True, err=True)
+    found = evict(project, open_bucket(project), chosen, dry_run=dry_run)
     if as_json:
         print_json(found)
     else:

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import itertools
 import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from backbeat.cloud.bucket_objects import BucketObjects
+from backbeat.cloud.contents import listing_reader
 from backbeat.cloud.cost import BACKUPS
 from backbeat.cloud.manifest import (
     FOLDER,
@@ -36,7 +38,7 @@ from backbeat.cloud.manifest import (
     read_manifest,
 )
 from backbeat.cloud.mirror_check import check
-from backbeat.cloud.pointers import Artifact, artifacts, cache_path, objects
+from backbeat.cloud.pointers import Artifact, artifacts, objects
 from backbeat.cloud.proofs import open_proofs
 from backbeat.config import Strict, validated
 from backbeat.errors import CloudError
@@ -44,6 +46,9 @@ from backbeat.progress import progress
 from backbeat.remote.bucket import Bucket, open_bucket
 
 STAMP = "%Y-%m-%dT%H%M%SZ"
+
+# What says what the data are and how they were made, as Git calls it: a commit has to know all of it.
+PIPELINE = (":(glob)**/dvc.yaml", ":(glob)**/dvc.lock", ":(glob)**/*.dvc", ":(glob)**/params.yaml", "configs")
 
 # Of what is missing, a message names so many.
 MOST_NAMED = 8
@@ -68,10 +73,13 @@ class BackupFile(Strict):
 
 
 class Backup(Strict):
-    """The statement; `listings` are DVC's lists of folders, which a clone that pulls needs as well."""
+    """The statement; `listings` are DVC's lists of folders, which a clone that pulls needs as well.
+
+    `made_at` is its name, too: with a number behind it if there was one of that second already.
+    """
 
     format: Literal[1] = 1
-    made_at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d{6}Z$")]
+    made_at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d{6}Z(-\d+)?$")]
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")]
     repository: BackupFile | None
     files: Annotated[tuple[BackupFile, ...], Field(strict=False)]
@@ -110,12 +118,13 @@ def backup(project: Path, *, dry_run: bool = False, full: bool = False, now: dt.
     )
     if dry_run:
         return found
+    found = found.model_copy(update={"made_at": _free_name(bucket, found.made_at)})
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder, "repository.bundle")
         git(project, "bundle", "create", str(bundle), "HEAD")
         with bundle.open("rb") as content:
             digest = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        key = f"{BACKUPS}/{found.made_at}.bundle"
+        key = bundle_key(found.made_at)
         bucket.put(key, bundle, digest)
         repository = BackupFile(path=bundle.name, key=key, size_bytes=bundle.stat().st_size, md5=digest)
     found = found.model_copy(update={"repository": repository})
@@ -169,6 +178,11 @@ def statement_key(name: str) -> str:
     return f"{BACKUPS}/{name}.json"
 
 
+def bundle_key(name: str) -> str:
+    """Return the key of the repository of a backup."""
+    return f"{BACKUPS}/{name}.bundle"
+
+
 def git(folder: Path, *arguments: str) -> str:
     """Run Git in a folder and return what it prints.
 
@@ -185,12 +199,19 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def _free_name(bucket: Bucket, stamp: str) -> str:
+    """Return a name that no backup has, nor the bundle of one that was broken off: nothing is written over."""
+    taken = {one.key for one in bucket.list(f"{BACKUPS}/{stamp}")}
+    names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if taken.isdisjoint({statement_key(name), bundle_key(name)}))
+
+
 def _committed(project: Path) -> str:
     """Return the commit of HEAD, after making sure that it says what the working tree says."""
-    changed = git(project, "status", "--porcelain", "--", "dvc.lock", "dvc.yaml", ":(glob)**/dvc.lock", "*.dvc")
+    changed = git(project, "status", "--porcelain", "--untracked-files=all", "--", *PIPELINE)
     if changed.strip():
         raise CloudError(
-            "there are pointers that are not committed",
+            "the pipeline has changes that are not committed",
             expected="a commit that names what is backed up",
             got=", ".join(line[3:] for line in changed.splitlines()[:MOST_NAMED]),
             next_step="git commit them, then: backbeat cloud backup",
@@ -211,7 +232,7 @@ def _of_dvc(project: Path, bucket: Bucket, made: Sequence[Artifact]) -> tuple[li
         stored.list_all()
         roots = [one.oid for one in made if one.oid is not None]
         _require_whole({one.path: state for one, state in zip(made, _states(stored, roots), strict=True)})
-        needed = [need for one in made for need in objects(one, _listing_reader(project, stored))]
+        needed = [need for one in made for need in objects(one, listing_reader(project, one, proofs, stored))]
         _require_whole(
             {need.path: state for need, state in zip(needed, _states(stored, [n.oid for n in needed]), strict=True)}
         )
@@ -228,14 +249,6 @@ def _of_dvc(project: Path, bucket: Bucket, made: Sequence[Artifact]) -> tuple[li
 def _states(stored: BucketObjects, oids: Sequence[str]) -> list[str]:
     states = stored.states(sorted(set(oids)))
     return [states[oid] for oid in oids]
-
-
-def _listing_reader(project: Path, stored: BucketObjects) -> Callable[[str], bytes]:
-    def read(oid: str) -> bytes:
-        local = cache_path(project, oid)
-        return local.read_bytes() if local.is_file() else stored.read(oid)
-
-    return read
 
 
 def _of_mirror(project: Path, bucket: Bucket, full: bool) -> list[BackupFile]:

@@ -29,14 +29,17 @@ class BucketObjects:
     Args:
         bucket: the bucket.
         proofs: what was found whole before.
+        listed: all of the objects, if they were listed already.
     """
 
-    def __init__(self, bucket: Bucket, proofs: Proofs) -> None:
+    def __init__(self, bucket: Bucket, proofs: Proofs, listed: Iterable[StoredObject] | None = None) -> None:
         self.bucket = bucket
         self._proofs = proofs
         self._known: dict[str, StoredObject | None] = {}
-        self._is_complete = False
+        self._is_complete = listed is not None
         self.stored_bytes: int | None = None
+        if listed is not None:
+            self._take(listed)
 
     def key(self, oid: str) -> str:
         """Return the key of an object."""

@@ -79,7 +79,7 @@ def start(
     environment: Mapping[str, str] = os.environ,
     disks: Sequence[Path] | None = None,
 ) -> list[Step]:
-    """Get a container ready; raises nothing that a person could do something about.
+    """Get a container ready; what goes wrong with a step is its sentence, and nothing is raised.
 
     Args:
         project: the root of the clone.
@@ -103,16 +103,24 @@ def start(
     steps.append(_tried("keys", lambda: _keys(project, environment)))
     if any(step.state in {"missing", "failed"} for step in steps[1:]):
         return [*steps, _offline()]
-    return [*steps, *([_tried("data", lambda: _mount(project))] if how == "mount" else _data(project, asked))]
+    if how == "mount":
+        return [*steps, _tried("data", lambda: _mount(project))]
+    return [*steps, *_all_tried("data", lambda: _data(project, asked))]
 
 
 def _tried(name: str, step: Callable[[], Step]) -> Step:
+    (found,) = _all_tried(name, lambda: [step()])
+    return found
+
+
+def _all_tried(name: str, steps: Callable[[], list[Step]]) -> list[Step]:
     try:
-        return step()
+        return steps()
     except BackbeatError as error:
-        return _failed(name, error)
-    except OSError as error:
-        return Step(name, "failed", f"{type(error).__name__}: {error}", "backbeat doctor")
+        return [_failed(name, error)]
+    # A container that does not start cannot be looked into: whatever broke is a sentence.
+    except Exception as error:  # noqa: BLE001
+        return [Step(name, "failed", f"{type(error).__name__}: {error}", "backbeat doctor")]
 
 
 def _failed(name: str, error: BackbeatError) -> Step:
@@ -233,10 +241,7 @@ def _impatient(settings: RemoteSettings) -> RemoteSettings:
 
 def _data(project: Path, asked: Sequence[str]) -> list[Step]:
     """Pull what is asked for and what was lost: all of it, or as much of it as there is."""
-    try:
-        every = artifacts(project)
-    except BackbeatError as error:
-        return [_failed("data", error)]
+    every = artifacts(project)
     lost = _forget_lost(project, [*(one.path for one in every), RAW])
     known = {one.path for one in every if one.oid is not None}
     targets = sorted({*(asked or known.intersection(DEFAULT_TARGETS)), *known.intersection(lost)})

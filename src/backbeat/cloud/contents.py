@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backbeat.cloud.bucket_objects import BucketObjects
-from backbeat.cloud.pointers import DIR_SUFFIX, Artifact, Needed, artifacts, cache_path, objects
+from backbeat.cloud.pointers import DIR_SUFFIX, Artifact, Needed, artifacts, cache_path, never_made, objects
 from backbeat.cloud.proofs import Proofs, State
 from backbeat.errors import CloudError
 from backbeat.progress import progress
@@ -25,13 +25,19 @@ class Contents:
 
     Args:
         artifact: the artifact.
-        needed: its objects: of a folder its list first; only that where the list cannot be read.
-        fault: why its list cannot be read.
+        needed: its objects: of a folder its list first; only that where the list cannot be read; none where it was
+            never made.
+        fault: why its list cannot be read, or that it was never made.
     """
 
     artifact: Artifact
     needed: tuple[Needed, ...]
     fault: CloudError | None = None
+
+    @property
+    def was_made(self) -> bool:
+        """Whether a pointer has its hash."""
+        return self.artifact.oid is not None
 
 
 def read_contents(
@@ -39,23 +45,60 @@ def read_contents(
 ) -> list[Contents]:
     """Return what the artifacts that these targets mean consist of, or, with `whole`, those that they are a part of.
 
-    Lists of folders are read from the cache if they are whole there, else from the bucket. An artifact that was never
-    made is left out, and said, unless it was asked for.
+    Lists of folders are read from the cache if they are whole there, else from the bucket.
 
     Raises:
-        CloudError: if a target means nothing, was never made, or the bucket does not answer.
+        CloudError: if a target means nothing, or the bucket does not answer.
     """
     chosen = artifacts(project, targets)
     if whole:
         chosen = list({one.path: replace(one, only="") for one in chosen}.values())
-    for one in chosen:
-        if one.oid is None and not targets:
-            _log.warning("%s was never made: dvc repro %s", one.path, one.stage)
-    made = [one for one in chosen if one.oid is not None or targets]
     if remote is not None:
-        lists = [one.oid for one in made if one.oid is not None and one.is_folder]
-        remote.find(oid for oid in lists if proofs.state(cache_path(project, oid), _md5(oid)) != "ok")
-    return [_contents(project, one, proofs, remote) for one in made]
+        lists = [one.oid for one in chosen if one.oid is not None and one.is_folder]
+        remote.find(oid for oid in lists if _list_state(project, oid, proofs) != "ok")
+    return [_contents(project, one, proofs, remote) for one in chosen]
+
+
+def require_made(contents: Sequence[Contents], targets: Sequence[str]) -> list[Contents]:
+    """Return the contents of those artifacts that were made; the others are said.
+
+    Raises:
+        CloudError: if one was never made that these targets mean, or none was made of all that there are.
+    """
+    made = [one for one in contents if one.was_made]
+    for one in contents:
+        if one.fault is not None and not one.was_made:
+            if targets or not made:
+                raise one.fault
+            _log.warning("%s was never made: dvc repro %s", one.artifact.path, one.artifact.stage)
+    return made
+
+
+def listing_reader(
+    project: Path, artifact: Artifact, proofs: Proofs, remote: BucketObjects | None
+) -> Callable[[str], bytes]:
+    """Return what reads the list of an artifact's files: from the cache if it is whole there, else from the bucket."""
+
+    def read(oid: str) -> bytes:
+        state = _list_state(project, oid, proofs)
+        if state == "ok":
+            return cache_path(project, oid).read_bytes()
+        if remote is None:
+            raise CloudError(
+                f"the list of files of {artifact.path} is {'damaged' if state == 'damaged' else 'not'} in the cache",
+                expected=oid,
+                next_step="backbeat verify --repair" if state == "damaged" else "backbeat cloud pull",
+            )
+        if remote.get(oid) is None:
+            raise CloudError(
+                f"the list of files of {artifact.path} is not "
+                + ("whole in the cache, and not in the bucket" if state == "damaged" else "in the cache or the bucket"),
+                expected=oid,
+                next_step=_from_elsewhere(artifact.stage),
+            )
+        return remote.read(oid)
+
+    return read
 
 
 def unique(contents: Iterable[Contents]) -> dict[str, Needed]:
@@ -109,22 +152,9 @@ def stages(contents: Iterable[Contents], oids: Iterable[str]) -> str:
 
 
 def _contents(project: Path, artifact: Artifact, proofs: Proofs, remote: BucketObjects | None) -> Contents:
-    def read_listing(oid: str) -> bytes:
-        file = cache_path(project, oid)
-        if proofs.state(file, _md5(oid)) == "ok":
-            return file.read_bytes()
-        if remote is None or remote.get(oid) is None:
-            where = "in the cache" if remote is None else "in the cache or the bucket"
-            raise CloudError(
-                f"the list of files of {artifact.path} is not {where}",
-                expected=oid,
-                next_step="backbeat cloud pull" if remote is None else _from_elsewhere(artifact.stage),
-            )
-        return remote.read(oid)
-
-    # The content of such an artifact is in another error's hands: that it was never made.
     if artifact.oid is None:
-        return Contents(artifact, tuple(objects(artifact, read_listing)))
+        return Contents(artifact, (), never_made(artifact))
+    read_listing = listing_reader(project, artifact, proofs, remote)
     # Whatever the bucket refuses is said; what it holds and is wrong belongs to this artifact.
     content: bytes | None = None
     if artifact.is_folder:
@@ -146,5 +176,6 @@ def _from_elsewhere(stage: str) -> str:
     return f"in a clone that has it: backbeat cloud push; or make it again: dvc repro {stage}"
 
 
-def _md5(oid: str) -> str:
-    return oid.removesuffix(DIR_SUFFIX)
+def _list_state(project: Path, oid: str, proofs: Proofs) -> State:
+    # Always anew: a list is small, and what it does not name is taken for nobody's.
+    return proofs.state(cache_path(project, oid), oid.removesuffix(DIR_SUFFIX), anew=True)

@@ -2,6 +2,7 @@
 
 What DVC is told beside the project's configuration stands in a folder that is thrown away afterwards, at the lowest of
 DVC's levels: one more remote, which is the project's own with its bucket chosen and `verify` on, whoever removed that.
+It ends with this program, also when that is killed (`dvc_child`); the next run then throws the folder away.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import termios
 import threading
 import time
@@ -27,9 +28,13 @@ from backbeat.cloud.life import signs
 from backbeat.errors import CloudError
 from backbeat.remote.credentials import Credentials, child_environment, redacted
 from backbeat.remote.settings import RemoteSettings, dvc_config
+from backbeat.storage.staging import disk_errors
+from backbeat.storage.work import has_running_writer
 
 # What the remote is called that only the program sees.
 REMOTE = "backbeat-transfer"
+
+CHILD = "backbeat.cloud.dvc_child"
 
 # What a remote may say beside where it is and how it is proven. Keys go through the environment.
 _KEPT_SETTINGS = ("jobs", "read_timeout", "connect_timeout", "ssl_verify", "use_ssl", "sse", "sse_kms_key_id", "acl")
@@ -80,18 +85,33 @@ def run_dvc(
     Raises:
         CloudError: if it hangs.
     """
-    with tempfile.TemporaryDirectory(prefix="backbeat-dvc-") as name, _noting_sigterm() as told:
-        folder = Path(name)
+    with _own_folder(project) as folder, _noting_sigterm() as told:
         environment = dict(os.environ) if connection is None else _environment(project, connection, folder)
         if fresh_site_cache:
             environment["DVC_SITE_CACHE_DIR"] = str(folder / "site")
         environment |= {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
         remote = [] if connection is None else ["--remote", REMOTE]
-        command = [sys.executable, "-m", "dvc", arguments[0], *remote, *arguments[1:]]
+        command = [sys.executable, "-m", CHILD, str(os.getpid()), arguments[0], *remote, *arguments[1:]]
         with _started(command, project, environment) as (process, output):
             _watch(process, f"dvc {arguments[0]}", connection, idle_timeout_s, look, told)
         text = output.decode(errors="replace").strip()
         return Ended(process.returncode, text if connection is None else redacted(text, connection.credentials))
+
+
+@contextlib.contextmanager
+def _own_folder(project: Path) -> Iterator[Path]:
+    """Make a folder for one run, and throw away those that killed ones have left."""
+    tmp = project / ".dvc" / "tmp"
+    for left in tmp.glob("backbeat-dvc.*.part"):
+        if not has_running_writer(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tmp / f"backbeat-dvc.{os.getpid()}-{secrets.token_hex(4)}.part"
+    with disk_errors(folder):
+        folder.mkdir(parents=True)
+    try:
+        yield folder.absolute()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _environment(project: Path, connection: Connection, folder: Path) -> dict[str, str]:

@@ -1,55 +1,39 @@
-"""Where artifacts are, and making room by removing local copies of what is verifiably in the remote.
+"""Making room by removing local copies of what is verifiably in the remote.
 
 An object is proven to be in the remote when it is listed there with the size of the local one, and its content has the
 MD5 that is its name: by its ETag, which for an object of a single PUT is that MD5, else by reading it whole. Only then
 the local copy goes, under all of its names: DVC's object, the entry of the staging store, the link in the workspace.
 `dvc pull` brings the same bytes back. What another artifact, which stays, needs as well, is not removed.
+
+Only names go whose content was proven, one by one, and only if they are what they were when that was done; folders go
+when they are empty. What appears meanwhile is somebody's own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import stat
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from backbeat.cloud.bucket_objects import proven_in_remote
-from backbeat.cloud.exclusive import exclusive
-from backbeat.cloud.pointers import Artifact, Needed, artifacts, cache_path, objects
-from backbeat.cloud.proofs import md5_of
-from backbeat.errors import BackbeatError, CloudError
-from backbeat.remote.bucket import Bucket, StoredObject
-from backbeat.storage.staging import cache_dir, open_staging
+from backbeat.cloud.bucket_objects import BucketObjects
+from backbeat.cloud.contents import MOST_NAMED, Contents, local_bytes, read_contents
+from backbeat.cloud.pointers import DIR_SUFFIX, Artifact, Needed, artifacts, cache_path
+from backbeat.cloud.proofs import Proofs, open_proofs
+from backbeat.errors import CloudError
+from backbeat.remote.bucket import Bucket
+from backbeat.storage.exclusive import exclusive
+from backbeat.storage.staging import cache_dir, disk_errors, open_staging
 from backbeat.storage.work import dvc_at_rest, require_nobody
 
 _NEVER_MADE = "it was never made"
 _NOT_HERE = "it is not here"
 
-Here = Literal["linked", "copied", "in the cache", "incomplete", "not here"]
-Safety = Literal["safe in the remote", "only copy", "not here, in the remote", "lost", "unknown", "never made"]
-
-
-@dataclass(frozen=True)
-class Whereabouts:
-    """Where an artifact is.
-
-    Args:
-        path: where it is in the project.
-        size_bytes: its size, as its pointer says.
-        here: whether its files are links to the cache, copies, or only in the cache.
-        safety: whether the remote has it, too, by name and size. `evict` proves the content as well.
-        why: what is missing, or why it is not known; None if there is nothing to say.
-    """
-
-    path: str
-    size_bytes: int | None
-    here: Here
-    safety: Safety
-    why: str | None = None
+_NOTHING_THERE = frozenset({_NEVER_MADE, _NOT_HERE})
 
 
 @dataclass(frozen=True)
@@ -65,59 +49,44 @@ class Evicted:
     """
 
     path: str
-    action: Literal["removed", "kept"]
+    action: Literal["removed", "would be removed", "kept"]
     freed_bytes: int
     reason: str
     refused: bool = False
 
 
-def listing_of(bucket: Bucket) -> dict[str, StoredObject]:
-    """Return DVC's objects in the remote, by their path below its folder: `files/md5/…`.
+@dataclass(frozen=True)
+class _Proven:
+    """A name whose content is in the remote, and what the name was when that was proven."""
 
-    Raises:
-        CloudError: if it cannot be listed.
-    """
-    prefix = bucket.settings.key("files/md5/")
-    start = len(bucket.settings.key("files/md5/")) - len("files/md5/")
-    return {stored.key[start:]: stored for stored in bucket.list(prefix)}
+    path: Path
+    state: os.stat_result
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether it still is the same file, and was not written to."""
+        try:
+            return _stamp(self.path.lstat()) == _stamp(self.state)
+        except FileNotFoundError:
+            return True
 
-def whereabouts(project: Path, remote: Mapping[str, StoredObject] | None, why_unknown: str | None) -> list[Whereabouts]:
-    """Return where every artifact is.
-
-    Args:
-        project: the root of the repository.
-        remote: what `listing_of` has returned; None if that is not known.
-        why_unknown: the reason for that.
-
-    Raises:
-        CloudError: if DVC cannot read the pipeline.
-    """
-    return [_whereabouts(project, one, remote, why_unknown) for one in artifacts(project)]
+    @property
+    def inode(self) -> tuple[int, int] | None:
+        """What file it is; None for a link to one."""
+        return (self.state.st_dev, self.state.st_ino) if stat.S_ISREG(self.state.st_mode) else None
 
 
-def _whereabouts(
-    project: Path, artifact: Artifact, remote: Mapping[str, StoredObject] | None, why_unknown: str | None
-) -> Whereabouts:
-    answer = Whereabouts(artifact.path, artifact.size_bytes, "not here", "never made")
-    if artifact.oid is None:
-        return answer
-    needed = _local_objects(project, artifact)
-    if needed is None:
-        # The list of its files is not here, so neither is it as a whole.
-        top = Needed(artifact.oid, artifact.path).name
-        if remote is None:
-            return replace(answer, safety="unknown", why=why_unknown)
-        return replace(answer, safety="not here, in the remote" if top in remote else "lost")
-    cached = [cache_path(project, one.oid).is_file() for one in needed]
-    here: Here = "not here" if not any(cached) else "incomplete" if not all(cached) else _form(project, needed)
-    if remote is None:
-        return replace(answer, here=here, safety="unknown", why=why_unknown)
-    missing = [one for one in needed if not _listed(project, one, remote)]
-    why = f"{len(missing)} of {len(needed)} objects are not in the remote" if missing else None
-    if here in {"not here", "incomplete"}:
-        return replace(answer, here=here, safety="lost" if missing else "not here, in the remote", why=why)
-    return replace(answer, here=here, safety="only copy" if missing else "safe in the remote", why=why)
+@dataclass(frozen=True)
+class _Going:
+    """What goes of an artifact: objects of the cache, then their names in the staging store, then the workspace's."""
+
+    content: Contents
+    cached: tuple[_Proven, ...]
+    in_place: tuple[_Proven, ...]
+
+
+class _RefusedError(Exception):
+    """Why an artifact stays."""
 
 
 def evict(project: Path, bucket: Bucket, targets: Sequence[str] = (), *, dry_run: bool = False) -> list[Evicted]:
@@ -131,136 +100,214 @@ def evict(project: Path, bucket: Bucket, targets: Sequence[str] = (), *, dry_run
 
     Raises:
         CloudError: if there is no such artifact, or the remote cannot be asked.
-        StorageError: if somebody is at work on the data.
+        StorageError: if somebody is at work on the data, or the disk is read-only.
     """
     project = project.resolve()
-    every = artifacts(project)
-    chosen = artifacts(project, targets)
-    parts = [one.path for one in chosen if one.only]
-    if parts:
-        raise CloudError(
-            "a part of an artifact cannot be evicted",
-            expected="whole artifacts: " + ", ".join(one.path for one in every),
-            got=", ".join(f"{one.path}/{one.only}" for one in chosen if one.only),
-        )
-    with exclusive(project, "evict"):
-        remote = listing_of(bucket)
-        refusals = {one.path: _refusal(project, one, bucket, remote) for one in chosen}
-        going = {one.path for one in chosen if refusals[one.path] is None}
-        # What any other artifact needs stays, whether or not that one is whole.
-        others = [one for one in every if one.path not in going]
-        staying = {needed.oid for one in others for needed in _local_objects(project, one) or []}
-        with contextlib.nullcontext() if dry_run else dvc_at_rest(project):
-            return [
-                _evicted(project, one, refusals[one.path], staying, bucket.settings.url, dry_run=dry_run)
-                for one in chosen
-            ]
+    with (
+        exclusive(project, "evict"),
+        contextlib.nullcontext() if dry_run else dvc_at_rest(project),
+        open_proofs(project) as proofs,
+    ):
+        chosen = artifacts(project, targets)
+        remote = BucketObjects(bucket, proofs)
+        every = read_contents(project, (), proofs, remote)
+        parts = [one for one in chosen if one.only]
+        if parts:
+            raise CloudError(
+                "a part of an artifact cannot be evicted",
+                expected="whole artifacts: " + ", ".join(one.artifact.path for one in every),
+                got=", ".join(one.target for one in parts),
+            )
+        paths = {one.path for one in chosen}
+        found = {
+            one.artifact.path: _examined(project, one, remote, proofs) for one in every if one.artifact.path in paths
+        }
+        # What any other artifact needs stays, whether or not that one is whole, if there is anything of it here.
+        others = [
+            one
+            for one in every
+            if not isinstance(found.get(one.artifact.path), _Going) and _is_here(project, one.artifact)
+        ]
+        unknown = [one for one in others if one.fault is not None]
+        if unknown:
+            found = {path: _kept_for(one, unknown[0]) for path, one in found.items()}
+        staying = {needed.oid for one in others for needed in one.needed}
+        going = [one for one in found.values() if isinstance(one, _Going)]
+        names = {one.content.artifact.path: list(_names(project, one, staying)) for one in going}
+        if going and not dry_run:
+            inodes = {inode for every_name in names.values() for one in every_name if (inode := one.inode) is not None}
+            require_nobody(cache_dir(project), open_staging(project).root, project, inodes=inodes)
+        return [
+            one
+            if isinstance(one, Evicted)
+            else _evicted(project, one, names[path], bucket.settings.url, dry_run=dry_run)
+            for path, one in found.items()
+        ]
 
 
-def _evicted(
-    project: Path, artifact: Artifact, refusal: str | None, staying: set[str], url: str, *, dry_run: bool
-) -> Evicted:
-    if refusal is not None:
-        return Evicted(artifact.path, "kept", 0, refusal, refused=refusal not in {_NEVER_MADE, _NOT_HERE})
-    freed = _remove(project, artifact, staying, dry_run=dry_run)
-    return Evicted(artifact.path, "removed", freed, f"proven to be in {url}")
-
-
-def _refusal(project: Path, artifact: Artifact, bucket: Bucket, remote: Mapping[str, StoredObject]) -> str | None:
-    """Return why the local copies of an artifact may not go; None if they may."""
-    if artifact.oid is None:
-        return _NEVER_MADE
-    needed = _local_objects(project, artifact)
-    if needed is None or not any(cache_path(project, one.oid).is_file() for one in needed):
-        return _NOT_HERE
-    changed = _changed(project, artifact, needed)
-    if changed is not None:
-        return changed
-    missing = [one for one in needed if not _listed(project, one, remote)]
-    if missing:
-        first = missing[0]
-        stored = remote.get(first.name)
-        why = "is not there" if stored is None else f"is there with {stored.size_bytes:,} bytes"
-        return f"the only copy: {len(missing)} of {len(needed)} objects are not in the remote ({first.path} {why})"
-    proven = proven_in_remote(project, (one.oid for one in needed), bucket)
-    wrong = [one.path for one in needed if one.oid not in proven]
-    return f"the only copy: {wrong[0]} has other bytes in the remote" if wrong else None
-
-
-def _changed(project: Path, artifact: Artifact, needed: Sequence[Needed]) -> str | None:
-    """Return what in the workspace is not in the cache, and would be lost with its place: a file of somebody's own."""
-    place = project / artifact.path
-    if not place.exists():
-        return None
-    expected = {project / one.path for one in needed if not one.oid.endswith(".dir")}
-    by_path = {project / one.path: one for one in needed if not one.oid.endswith(".dir")}
-    found = [path for path in place.rglob("*") if not path.is_dir() or path.is_symlink()] if place.is_dir() else [place]
-    for path in sorted(found):
-        if path not in expected:
-            return f"{path.relative_to(project)} is not part of it: remove it, or dvc commit"
-        cached = cache_path(project, by_path[path].oid)
-        same = path.exists() and cached.exists() and path.samefile(cached)
-        if not same and path.is_file() and md5_of(path) != by_path[path].md5_hex:
-            return f"{path.relative_to(project)} has changed since it was recorded: dvc commit it, or dvc checkout"
-    return None
-
-
-def _remove(project: Path, artifact: Artifact, staying: set[str], *, dry_run: bool) -> int:
-    """Remove objects, their further names and the place in the workspace; returns how many bytes that frees."""
-    needed = [one for one in _local_objects(project, artifact) or [] if one.oid not in staying]
-    cached = {path: path.stat() for one in needed if (path := cache_path(project, one.oid)).is_file()}
-    inodes = {(state.st_dev, state.st_ino) for state in cached.values()}
-    staged = [path for path in open_staging(project).root.rglob("*") if _inode(path) in inodes]
-    place = project / artifact.path
-    in_place = [path for path in ([place] if place.is_file() else place.rglob("*")) if _inode(path) is not None]
-    freed = _freed([*cached, *staged, *in_place])
-    if dry_run:
-        return freed
-    require_nobody(cache_dir(project), open_staging(project).root, project, inodes=inodes)
-    # The workspace first: a link never leads nowhere for longer than the removal takes.
-    _remove_place(place)
-    for path in [*staged, *cached]:
-        path.unlink(missing_ok=True)
-    return freed
-
-
-def _remove_place(place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink(missing_ok=True)
-
-
-def _local_objects(project: Path, artifact: Artifact) -> list[Needed] | None:
-    """Return the objects of an artifact; None if the list of its files is not in the cache, or damaged."""
+def _examined(project: Path, content: Contents, remote: BucketObjects, proofs: Proofs) -> _Going | Evicted:
+    path = content.artifact.path
     try:
-        return objects(artifact, lambda oid: cache_path(project, oid).read_bytes())
-    except (BackbeatError, OSError):
-        return None
+        return _proven(project, content, remote, proofs)
+    except _RefusedError as error:
+        reason = str(error)
+        return Evicted(path, "kept", 0, reason, refused=reason not in _NOTHING_THERE)
 
 
-def _listed(project: Path, needed: Needed, remote: Mapping[str, StoredObject]) -> bool:
-    """Return whether the remote lists an object, with the size of the local one where that is here."""
-    stored = remote.get(needed.name)
-    local = cache_path(project, needed.oid)
-    return stored is not None and (not local.is_file() or stored.size_bytes == local.stat().st_size)
+def _is_here(project: Path, artifact: Artifact) -> bool:
+    if artifact.oid is None:
+        return False
+    # A folder's files may be in the cache for another artifact; its list is there for itself.
+    return cache_path(project, artifact.oid).exists() or any(True for _ in _files(project / artifact.path))
 
 
-def _form(project: Path, needed: Sequence[Needed]) -> Here:
-    files = [one for one in needed if not one.oid.endswith(".dir")]
-    places = [(project / one.path, cache_path(project, one.oid)) for one in files]
-    if not all(path.exists() for path, _ in places):
-        return "in the cache"
-    return "linked" if all(path.samefile(cached) for path, cached in places) else "copied"
+def _kept_for(one: _Going | Evicted, unknown: Contents) -> Evicted:
+    if isinstance(one, Evicted):
+        return one
+    reason = f"what {unknown.artifact.path} shares with it is not known: {_text(unknown.fault)}"
+    return Evicted(one.content.artifact.path, "kept", 0, reason, refused=True)
 
 
-def _freed(paths: Sequence[Path]) -> int:
-    """Return how many bytes removing these files frees: none where another name of a file stays."""
-    names = Counter(_inode(path) for path in paths)
-    sizes = {_inode(path): path.stat() for path in paths}
-    return sum(state.st_size for inode, state in sizes.items() if names[inode] >= state.st_nlink)
+def _proven(project: Path, content: Contents, remote: BucketObjects, proofs: Proofs) -> _Going:
+    """Return the names that may go, everything behind them proven to be in the remote."""
+    if not content.was_made:
+        raise _RefusedError(_NEVER_MADE)
+    place = project / content.artifact.path
+    found = list(_files(place))
+    cached = [one for one in content.needed if cache_path(project, one.oid).is_file()]
+    if not found and not cached:
+        raise _RefusedError(_NOT_HERE)
+    if content.fault is not None:
+        raise _RefusedError(_text(content.fault))
+    states = {one.oid: cache_path(project, one.oid).lstat() for one in cached}
+    # A list that is damaged here was read from the remote, which has it whole.
+    files = [one for one in cached if not one.oid.endswith(DIR_SUFFIX)]
+    damaged = {one.oid for one in files if proofs.state(cache_path(project, one.oid), one.md5_hex) != "ok"}
+    in_place = _proven_in_place(project, content.needed, found, damaged, proofs)
+    if damaged:
+        names = ", ".join(sorted({one.path for one in files if one.oid in damaged})[:MOST_NAMED])
+        raise _RefusedError(f"damaged in the cache, or changed through a link: {names}: backbeat verify")
+    _require_stored(project, content.needed, remote)
+    return _Going(
+        content,
+        # Lists last: without them a removal that was broken off would be harder to go on with.
+        tuple(_Proven(cache_path(project, oid), state) for oid, state in reversed(states.items())),
+        in_place,
+    )
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
-    state = path.lstat()
-    return (state.st_dev, state.st_ino) if stat.S_ISREG(state.st_mode) else None
+def _proven_in_place(
+    project: Path, needed: Iterable[Needed], found: Iterable[Path], damaged: set[str], proofs: Proofs
+) -> tuple[_Proven, ...]:
+    """Return what is in the workspace, all of which is what the pointer says."""
+    expected = {project / one.path: one for one in needed if not one.oid.endswith(DIR_SUFFIX)}
+    proven = []
+    for path in found:
+        one = expected.get(path)
+        if one is None:
+            raise _RefusedError(f"{path.relative_to(project)} is not part of it: remove it, or dvc commit")
+        state = path.lstat()
+        # A link to nothing has nothing to lose: a removal that was broken off leaves such.
+        leads_nowhere = path.is_symlink() and not path.exists()
+        if one.oid not in damaged and not leads_nowhere and proofs.state(path, one.md5_hex) != "ok":
+            raise _RefusedError(
+                f"{path.relative_to(project)} has changed since it was recorded: dvc commit it, or dvc checkout"
+            )
+        proven.append(_Proven(path, state))
+    return tuple(proven)
+
+
+def _require_stored(project: Path, needed: Sequence[Needed], remote: BucketObjects) -> None:
+    files = [one.oid for one in needed if not one.oid.endswith(DIR_SUFFIX)]
+    sizes = local_bytes(project, files)
+    remote.find(one.oid for one in needed)
+    missing = []
+    for one in needed:
+        stored = remote.known(one.oid)
+        if stored is None:
+            missing.append((one.path, "is not there"))
+        elif stored.size_bytes != sizes.get(one.oid, stored.size_bytes):
+            missing.append((one.path, f"is there with {stored.size_bytes:,} bytes"))
+    if missing:
+        path, why = missing[0]
+        raise _RefusedError(
+            f"the only copy: {len(missing)} of {len(needed)} objects are not in the remote ({path} {why})"
+        )
+    states = remote.states(sorted({one.oid for one in needed}), sizes)
+    wrong = [one.path for one in needed if states[one.oid] != "ok"]
+    if wrong:
+        raise _RefusedError(f"the only copy: {wrong[0]} has other bytes in the remote")
+
+
+def _names(project: Path, going: _Going, staying: set[str]) -> Iterator[_Proven]:
+    """Yield every name that goes; the workspace's last, so that a cache that cannot be written leaves it whole."""
+    kept = {cache_path(project, oid) for oid in staying}
+    cached = [one for one in going.cached if one.path not in kept]
+    inodes = {one.inode: one.state for one in cached}
+    for folder, _, names in os.walk(open_staging(project).root):
+        for name in names:
+            path = Path(folder, name)
+            entry = _Proven(path, path.lstat())
+            if entry.inode is not None and entry.inode in inodes:
+                # What was proven is the file, as it was before it was hashed.
+                yield _Proven(path, inodes[entry.inode])
+    yield from cached
+    yield from going.in_place
+
+
+def _evicted(project: Path, going: _Going, names: Sequence[_Proven], url: str, *, dry_run: bool) -> Evicted:
+    path = going.content.artifact.path
+    freed_bytes = _freed_bytes(names)
+    reason = f"proven to be in {url}"
+    if dry_run:
+        return Evicted(path, "would be removed", freed_bytes, reason)
+    gone, left = [], []
+    place = project / path
+    with disk_errors(cache_dir(project)):
+        for one in names:
+            if one.is_unchanged:
+                one.path.unlink(missing_ok=True)
+                gone.append(one)
+            else:
+                left.append(one.path)
+        _remove_empty(place)
+    left += [found for found in _files(place) if found not in left]
+    if not left:
+        return Evicted(path, "removed", freed_bytes, reason)
+    named = ", ".join(os.path.relpath(one, project) for one in left[:MOST_NAMED])
+    more = f" and {len(left) - MOST_NAMED:,} more" if left[MOST_NAMED:] else ""
+    return Evicted(path, "removed", _freed_bytes(gone), f"{reason}; written meanwhile, and kept: {named}{more}", True)
+
+
+def _remove_empty(place: Path) -> None:
+    """Remove folders that nothing is in."""
+    if not place.is_dir() or place.is_symlink():
+        return
+    for folder, _, _ in os.walk(place, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()
+
+
+def _files(place: Path) -> Iterator[Path]:
+    """Yield what is at a place, and in it: all that is no folder; a link to a folder is a link."""
+    if place.is_symlink() or place.is_file():
+        yield place
+    for folder, folders, names in os.walk(place) if not place.is_symlink() else ():
+        folders.sort()
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        yield from (Path(folder, name) for name in sorted([*names, *links]))
+
+
+def _freed_bytes(names: Sequence[_Proven]) -> int:
+    """Return how many bytes removing these names frees: none where another name of a file stays."""
+    counts = Counter(one.inode for one in names)
+    states = {one.inode: one.state for one in names if one.inode is not None}
+    return sum(state.st_size for inode, state in states.items() if counts[inode] >= state.st_nlink)
+
+
+def _stamp(state: os.stat_result) -> tuple[int, ...]:
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _text(error: CloudError | None) -> str:
+    return "" if error is None else error.what if error.next_step is None else f"{error.what}: {error.next_step}"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import requests
 
@@ -23,6 +24,7 @@ from backbeat.datasets.places import staged_path
 from backbeat.datasets.registry import Record, RecordFile, load_record, load_registry, url_scheme
 from backbeat.errors import CloudError
 from backbeat.remote.bucket import Bucket, StoredObject, open_bucket
+from backbeat.remote.settings import RemoteSettings
 from backbeat.storage.staging import Staging, open_staging
 
 # How long to wait for the answer to the question whether everybody can read the bucket.
@@ -109,9 +111,9 @@ def plan_push(project: Path, names: Sequence[str] = (), *, private: bool = False
         elif here:
             left_out[record.name] = reason[0]
     bucket = open_bucket(project)
-    if any(not record.license.redistribute for record in chosen):
-        _refuse_public(bucket)
     stored = {one.key: one for one in bucket.list()}
+    if any(not record.license.redistribute for record in chosen):
+        _refuse_public(bucket, min(stored, key=lambda key: (not key.startswith(FOLDER), key), default=None))
     files = tuple(one for record in chosen for one in _of_dataset(staging, bucket, record, stored))
     stored_bytes = sum(one.size_bytes for one in stored.values())
     for one in files:
@@ -164,12 +166,23 @@ def _reason_against(record: Record, here: bool, private: bool) -> tuple[str, str
     return None
 
 
-def _refuse_public(bucket: Bucket) -> None:
-    """Refuse a bucket that answers to whoever has no key: what is not there it calls not found, and not forbidden."""
+def _refuse_public(bucket: Bucket, key: str | None) -> None:
+    """Refuse a bucket that answers to whoever has no key.
+
+    Three questions, since rights are given one by one: for its listing; for what is not there, which whoever may list
+    is told, and all others are forbidden to ask; and for an object that is there, if there is one.
+    """
     settings = bucket.settings
-    url = f"{settings.endpoint_url or 'https://s3.amazonaws.com'}/{settings.bucket}/{FOLDER}none"
+    root = f"{settings.endpoint_url or 'https://s3.amazonaws.com'}/{settings.bucket}"
+    questions = [f"{root}?list-type=2&max-keys=1", f"{root}/{FOLDER}none"]
+    for url in [*questions, *([] if key is None else [f"{root}/{quote(key)}"])]:
+        _refuse_answer(settings, url)
+
+
+def _refuse_answer(settings: RemoteSettings, url: str) -> None:
     try:
-        status = requests.get(url, timeout=QUESTION_TIMEOUT_S, stream=True).status_code
+        with requests.get(url, timeout=QUESTION_TIMEOUT_S, stream=True) as answer:
+            status = answer.status_code
     except requests.RequestException as error:
         raise CloudError(
             "whether everybody can read the bucket is not known",

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from backbeat.cloud.exclusive import exclusive
 from backbeat.cloud.manifest import Manifest, MirroredFile, manifest_of, read_manifest, wants, write_manifest
 from backbeat.cloud.mirror import MirrorPlan, Sending, file_state, may_be, require_budget
 from backbeat.cloud.prices import load_cloud_config
@@ -21,6 +20,7 @@ from backbeat.errors import CloudError
 from backbeat.progress import progress
 from backbeat.remote.bucket import Bucket, open_bucket
 from backbeat.remote.rclone import REMOTE, run_rclone
+from backbeat.storage.exclusive import exclusive
 
 BLOCK_BYTES = 2**20
 

@@ -6,6 +6,7 @@ fetched. What is read is kept on the disk of DVC's cache, within a bound.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def mount(project: Path, path: Path | None = None) -> Path:
     Raises:
         CloudError: if this machine has no FUSE, the folder is in use, the mirror is empty or the bucket refuses.
     """
-    at = (path or mount_point(project)).absolute()
+    at = _normal(path or mount_point(project))
     require_fuse()
     there = mounted_at(at)
     if there is not None and there.file_system == FILE_SYSTEM and _answers(at):
@@ -114,7 +115,7 @@ def unmount(project: Path, path: Path | None = None) -> Path:
     Raises:
         CloudError: if nothing of the kind is mounted there, or a program has something open in it.
     """
-    at = (path or mount_point(project)).absolute()
+    at = _normal(path or mount_point(project))
     there = mounted_at(at)
     if there is None or there.file_system != FILE_SYSTEM:
         ours = [one.path for one in _mounts() if one.file_system == FILE_SYSTEM]
@@ -160,9 +161,13 @@ def require_fuse() -> None:
 
 def mounted_at(path: Path) -> Mounted | None:
     """Return what is mounted at a folder; None if nothing, or the system does not say."""
-    # A folder whose server has died cannot even be looked at: its parent is resolved, and its name compared.
-    wanted = str(path.parent.resolve() / path.name)
+    wanted = str(_normal(path))
     return next((one for one in reversed(_mounts()) if one.path == wanted), None)
+
+
+def _normal(path: Path) -> Path:
+    # A folder whose server has died cannot even be looked at: its parent is resolved, and its name is kept.
+    return path.resolve() if path.name in {"", ".."} else path.parent.resolve() / path.name
 
 
 def _mounts() -> list[Mounted]:
@@ -187,7 +192,7 @@ def _require_free(at: Path, there: Mounted | None) -> None:
             f"{at} is in use",
             expected="a folder where nothing is mounted",
             got="a mount whose process has died" if dead else f"a file system {there.file_system}",
-            next_step=f"backbeat cloud unmount {at}" if dead else "name another folder",
+            next_step=f"backbeat cloud unmount {shlex.quote(str(at))}" if dead else "name another folder",
         )
     if at.is_symlink() or (at.exists() and not at.is_dir()) or (at.is_dir() and any(at.iterdir())):
         raise CloudError(

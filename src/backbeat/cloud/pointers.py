@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -89,8 +90,10 @@ def artifacts(project: Path, targets: Sequence[str] = ()) -> list[Artifact]:
             artifact (`data/processed/egmd/validation`); none means every artifact.
 
     Raises:
-        CloudError: if a target is none of these, or DVC cannot read its files.
+        CloudError: if a target is none of these or empty, or DVC cannot read its files.
     """
+    for target in targets:
+        _require_word(target)
     every = _all_artifacts(project)
     if not targets:
         return every
@@ -111,6 +114,31 @@ def artifacts(project: Path, targets: Sequence[str] = ()) -> list[Artifact]:
     )
 
 
+def as_targets(project: Path, words: Sequence[str] | None, folder: Path | None = None) -> list[str]:
+    """Return the targets that somebody has typed in `folder`, for `artifacts`: paths relative to the project's root.
+
+    A path may be absolute, or relative to `folder` (by default the current one) or to the project's root; what is a
+    path of neither kind is the name of a dataset or a stage.
+
+    Raises:
+        CloudError: if a word is empty, or a path outside of the project.
+    """
+    here = (folder or Path.cwd()).absolute()
+    every: list[Artifact] | None = None
+    found = []
+    for word in words or ():
+        _require_word(word)
+        at = _in_project(project, here, word)
+        if here != project.absolute() and not Path(word).is_absolute():
+            every = artifacts(project) if every is None else every
+            matching = _matching(every, at)
+            # A part that is not there may be anything: `train` is a stage in the folder of a dataset, too.
+            if not any(not one.only for one in matching) and not (matching and os.path.lexists(project / at)):
+                at = word
+        found.append(at)
+    return found
+
+
 def objects(artifact: Artifact, read_listing: Callable[[str], bytes]) -> list[Needed]:
     """Return the objects of an artifact: of a folder its list first, then its files in the order of their paths.
 
@@ -122,9 +150,7 @@ def objects(artifact: Artifact, read_listing: Callable[[str], bytes]) -> list[Ne
         CloudError: if the artifact was never made, or its list is damaged or names no file of the asked part.
     """
     if artifact.oid is None:
-        raise CloudError(
-            f"{artifact.path} was never made", expected="its hash in dvc.lock", next_step=f"dvc repro {artifact.stage}"
-        )
+        raise never_made(artifact)
     if not artifact.is_folder:
         return [Needed(artifact.oid, artifact.path)]
     content = read_listing(artifact.oid)
@@ -141,6 +167,13 @@ def objects(artifact: Artifact, read_listing: Callable[[str], bytes]) -> list[Ne
             expected="one of " + ", ".join(sorted({relative.split("/")[0] for relative, _ in listing})),
         )
     return [Needed(artifact.oid, artifact.path), *files]
+
+
+def never_made(artifact: Artifact) -> CloudError:
+    """Return the error that an artifact was never made, with what makes it."""
+    return CloudError(
+        f"{artifact.path} was never made", expected="its hash in dvc.lock", next_step=f"dvc repro {artifact.stage}"
+    )
 
 
 def parse_listing(content: bytes, oid: str) -> list[tuple[str, str]]:
@@ -197,7 +230,7 @@ def _address(stage: Any) -> str:
 
 def _matching(every: Iterable[Artifact], target: str) -> list[Artifact]:
     found = []
-    path = PurePosixPath(target.rstrip("/"))
+    path = PurePosixPath(target)
     for one in every:
         at = PurePosixPath(one.path)
         # A dataset is what was made of it, wherever that is.
@@ -206,3 +239,24 @@ def _matching(every: Iterable[Artifact], target: str) -> list[Artifact]:
         elif one.is_folder and path.is_relative_to(at):
             found.append(replace(one, only=path.relative_to(at).as_posix()))
     return found
+
+
+def _require_word(target: str) -> None:
+    if not target.strip():
+        raise CloudError(
+            "a target is empty",
+            expected="a dataset, a stage or a path; no target at all for everything",
+            got=repr(target),
+            next_step="look whether a variable in the command is not set",
+        )
+
+
+def _in_project(project: Path, here: Path, word: str) -> str:
+    """Return a path relative to the project's root; the last part is not followed, it may be a link to the cache."""
+    at = Path(os.path.normpath(here / word))
+    root = project.absolute()
+    if not at.is_relative_to(root):
+        root, at = root.resolve(), at.parent.resolve() / at.name
+    if not at.is_relative_to(root):
+        raise CloudError(f"{word} is outside of the project", expected=f"a path in {root}", got=str(at))
+    return at.relative_to(root).as_posix()

@@ -95,14 +95,16 @@ def require_within(budgets: Budgets, budget: Budget, planned: float, doing: str)
     allowed = getattr(budgets, budget)
     if allowed is None or planned <= allowed:
         return
+    # Three decimals, or three digits of a smaller limit, which would read like nothing.
+    decimals = min(max(3, 2 - math.floor(math.log10(allowed))), 12) if allowed else 3
     raise CloudError(
         f"{doing} would exceed a budget",
-        expected=f"at most {_amount(allowed)} {_LIMITED[budget]}",
+        expected=f"at most {_amount(allowed, decimals)} {_LIMITED[budget]}",
         # Rounded up, so that it never reads like what is allowed.
-        got=_amount(math.ceil(planned * 1000) / 1000),
+        got=_amount(math.ceil(planned * 10**decimals) / 10**decimals, decimals),
         next_step=f"move less, or raise `{budget}: {allowed:g}` under `budgets:` in {CLOUD_FILE}; null is no limit",
     )
 
 
-def _amount(value: float) -> str:
-    return f"{value:,.3f}".rstrip("0").rstrip(".")
+def _amount(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}".rstrip("0").rstrip(".")

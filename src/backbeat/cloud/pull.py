@@ -15,10 +15,9 @@ from pathlib import Path
 from backbeat.cloud.arriving import arriving
 from backbeat.cloud.bill import Bill, draw_up, require_affordable, speed
 from backbeat.cloud.bucket_objects import BucketObjects, at_once
-from backbeat.cloud.contents import Contents, local_bytes, local_states, named, read_contents, unique
+from backbeat.cloud.contents import Contents, local_bytes, local_states, named, read_contents, require_made, unique
 from backbeat.cloud.dvc_errors import explain_dvc
 from backbeat.cloud.dvc_program import Connection, run_dvc
-from backbeat.cloud.exclusive import exclusive
 from backbeat.cloud.pointers import Needed, cache_path
 from backbeat.cloud.prices import CloudConfig, load_cloud_config
 from backbeat.cloud.proofs import Proofs, open_proofs
@@ -28,6 +27,7 @@ from backbeat.datasets.bandwidth import note_bandwidth
 from backbeat.errors import CloudError
 from backbeat.progress import progress
 from backbeat.remote.bucket import open_bucket
+from backbeat.storage.exclusive import exclusive
 from backbeat.storage.staging import cache_dir, new_file, open_staging, require_space
 
 _log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Pulled:
         checked_out: how many files were put into the workspace.
         quarantined: where damaged files went.
         was_declined: whether somebody did not agree.
+        never_made: artifacts that are in the pipeline, and nowhere else.
     """
 
     bill: Bill
@@ -55,6 +56,7 @@ class Pulled:
     checked_out: int = 0
     quarantined: tuple[Path, ...] = ()
     was_declined: bool = False
+    never_made: tuple[str, ...] = ()
 
 
 def pull(
@@ -86,7 +88,9 @@ def pull(
     bucket = open_bucket(project)
     with exclusive(project, "pull"), open_proofs(project) as proofs:
         remote = BucketObjects(bucket, proofs)
-        contents = read_contents(project, targets, proofs, remote)
+        every = read_contents(project, targets, proofs, remote)
+        contents = require_made(every, targets)
+        never_made = tuple(one.artifact.path for one in every if not one.was_made)
         _require_lists(contents)
         needed = unique(contents)
         before = local_states(project, needed.values(), proofs, anew=full)
@@ -101,9 +105,9 @@ def pull(
         if to_fetch:
             require_space(cache_dir(project), bill.to_move_bytes, "the objects to pull")
         if dry_run:
-            return Pulled(bill)
+            return Pulled(bill, never_made=never_made)
         if to_fetch and not agree(bill):
-            return Pulled(bill, was_declined=True)
+            return Pulled(bill, was_declined=True, never_made=never_made)
         aside = [
             quarantine(project, cache_path(project, oid), files(project, contents, [oid]))
             for oid, state in before.items()
@@ -113,7 +117,7 @@ def pull(
         by_us = _fetch(project, contents, to_fetch, remote, proofs, config, aside) if to_fetch else 0
         note_bandwidth(open_staging(project), bill.to_move_bytes, time.monotonic() - started_s, "pull")
         checked_out = check_out(project, contents, proofs, config.limits.idle_timeout_s)
-        return Pulled(bill, len(to_fetch), by_us, checked_out, tuple(aside))
+        return Pulled(bill, len(to_fetch), by_us, checked_out, tuple(aside), never_made=never_made)
 
 
 def fetch(project: Path, needed: Sequence[Needed], remote: BucketObjects) -> list[Needed]:

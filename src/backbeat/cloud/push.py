@@ -17,10 +17,18 @@ from pathlib import Path
 from backbeat.cloud.arriving import arriving
 from backbeat.cloud.bill import Bill, draw_up, require_affordable, speed
 from backbeat.cloud.bucket_objects import BucketObjects, at_once, sample
-from backbeat.cloud.contents import Contents, local_bytes, local_states, named, read_contents, stages, unique
+from backbeat.cloud.contents import (
+    Contents,
+    local_bytes,
+    local_states,
+    named,
+    read_contents,
+    require_made,
+    stages,
+    unique,
+)
 from backbeat.cloud.dvc_errors import explain_dvc
 from backbeat.cloud.dvc_program import Connection, run_dvc
-from backbeat.cloud.exclusive import exclusive
 from backbeat.cloud.pointers import DIR_SUFFIX, Needed, cache_path
 from backbeat.cloud.prices import CloudConfig, load_cloud_config
 from backbeat.cloud.proofs import Proofs, open_proofs
@@ -28,6 +36,7 @@ from backbeat.datasets.bandwidth import note_bandwidth
 from backbeat.errors import CloudError
 from backbeat.progress import progress
 from backbeat.remote.bucket import open_bucket
+from backbeat.storage.exclusive import exclusive
 from backbeat.storage.staging import open_staging
 
 _log = logging.getLogger(__name__)
@@ -43,6 +52,7 @@ class Pushed:
         by_us: how many of them DVC had not sent, or not whole.
         read_back: how many were read back and hashed.
         was_declined: whether somebody did not agree.
+        never_made: artifacts that are in the pipeline, and nowhere else.
     """
 
     bill: Bill
@@ -50,6 +60,7 @@ class Pushed:
     by_us: int = 0
     read_back: int = 0
     was_declined: bool = False
+    never_made: tuple[str, ...] = ()
 
 
 def push(
@@ -83,7 +94,9 @@ def push(
         remote = BucketObjects(bucket, proofs)
         remote.list_all()
         # The list of a folder in the bucket says to everybody that all of its files are there, too.
-        contents = read_contents(project, targets, proofs, remote, whole=True)
+        every = read_contents(project, targets, proofs, remote, whole=True)
+        contents = require_made(every, targets)
+        never_made = tuple(one.artifact.path for one in every if not one.was_made)
         needed = unique(contents)
         sizes = local_bytes(project, needed)
         before = remote.states(needed, sizes, read=needed if full else ())
@@ -101,15 +114,15 @@ def push(
         )
         require_affordable(bill, config, max_gb)
         if dry_run or not to_send:
-            return Pushed(bill, read_back=len(needed) if full else 0)
+            return Pushed(bill, read_back=len(needed) if full else 0, never_made=never_made)
         if not agree(bill):
-            return Pushed(bill, was_declined=True)
+            return Pushed(bill, was_declined=True, never_made=never_made)
         started_s = time.monotonic()
         missing = {oid for oid in to_send if before[oid] == "missing"}
         _push_by_dvc(project, contents, missing, remote, config)
         by_us, read_back = _prove(project, needed, to_send, sizes, remote, config, full=full)
         note_bandwidth(open_staging(project), bill.to_move_bytes, time.monotonic() - started_s, "push")
-        return Pushed(bill, len(to_send), by_us, read_back)
+        return Pushed(bill, len(to_send), by_us, read_back, never_made=never_made)
 
 
 def send(project: Path, needed: Sequence[Needed], remote: BucketObjects) -> None:

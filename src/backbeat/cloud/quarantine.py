@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from backbeat.errors import StorageError
 from backbeat.storage.staging import cache_dir, disk_errors, open_staging
 
 FOLDER = "quarantine"
@@ -26,8 +27,16 @@ def quarantine(project: Path, file: Path, also: Iterable[Path] = ()) -> Path:
         also: files of the workspace that may be links to it; those that are go, too.
 
     Raises:
-        StorageError: if the disk is read-only.
+        StorageError: if the disk is read-only; or `file` is or holds a link, whose bytes would stay where they are, for
+            `storage prune` to remove.
     """
+    link = link_in(file)
+    if link is not None:
+        raise StorageError(
+            f"{link} is a link: it is not put aside",
+            got=f"its bytes are {link.resolve()}",
+            next_step=f"to keep them: dvc commit; to give them up: rm {link}",
+        )
     folder = cache_dir(project) / FOLDER
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,6 +46,11 @@ def quarantine(project: Path, file: Path, also: Iterable[Path] = ()) -> Path:
         aside = folder / f"{file.parent.name}{file.name}.{secrets.token_hex(4)}"
         _move(file, aside)
     return aside
+
+
+def link_in(file: Path) -> Path | None:
+    """Return what would leave its bytes behind if a file or folder were renamed: itself or in it, a symbolic link."""
+    return next((path for path in [file, *file.rglob("*")] if path.is_symlink()), None)
 
 
 def _move(file: Path, aside: Path) -> None:

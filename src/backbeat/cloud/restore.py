@@ -1,18 +1,24 @@
 """Restoring a backup into an empty folder: the repository at its commit, and every file where it belongs, hashed.
 
-It needs the bucket alone, and no cache: what comes out is a clone whose data is plain files under their own names.
+It needs the bucket alone: what comes out is a clone as a pull leaves it, with DVC's objects in its cache and linked to
+their places, and raw archives as plain files under their own names.
 A restore that is broken off goes on where it was when it is repeated, and until it is complete the folder says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from backbeat.cloud.backup import Backup, BackupFile, git, read_backup
+from backbeat.cloud.pointers import DIR_SUFFIX, Needed, cache_path
 from backbeat.cloud.prices import GB, load_cloud_config, require_within
+from backbeat.cloud.pull import READ_ONLY
 from backbeat.datasets.registry import RecordFile
 from backbeat.datasets.transport.addresses import Address
 from backbeat.datasets.transport.hashing import algorithm_of, hash_file, require_promised
@@ -23,7 +29,7 @@ from backbeat.datasets.transport.transfer import Transfer
 from backbeat.errors import BackbeatError, CloudError, DownloadError
 from backbeat.executor import run_threads
 from backbeat.remote.bucket import Bucket, open_bucket
-from backbeat.storage.staging import disk_errors, publish, require_space
+from backbeat.storage.staging import disk_errors, new_file, publish, require_space
 
 # What is in a folder while it is being restored, and only then.
 MARK = ".backbeat-restore"
@@ -66,7 +72,7 @@ def restore(project: Path, to: Path, name: str | None = None, *, patience: Patie
         StorageError: if the disk is or would be full.
     """
     bucket = open_bucket(project)
-    to = to.absolute()
+    to = to.resolve()
     mark = to / MARK
     found = read_backup(bucket, name or _begun(to))
     _require_room(project, to, found)
@@ -75,7 +81,8 @@ def restore(project: Path, to: Path, name: str | None = None, *, patience: Patie
         (mark / "backup").write_text(found.made_at, encoding="utf-8")
         patience = patience or Patience()
         _repository(bucket, found, to, patience)
-        restored, failures = [], []
+        failures = list(_lists(bucket, found, to))
+        restored = []
         for file, result in run_threads(
             lambda file: _restored(bucket, file, to, patience), found.files, threads=FILES_AT_ONCE
         ):
@@ -130,6 +137,48 @@ def _repository(bucket: Bucket, found: Backup, to: Path, patience: Patience) -> 
     git(to, "checkout", "--quiet", "--force", "-B", "main", found.commit)
 
 
+def _lists(bucket: Bucket, found: Backup, to: Path) -> Iterator[str]:
+    """Put DVC's lists of folders into the cache; yield what is wrong with those that cannot be had."""
+    for one in found.listings:
+        cached = cache_path(to, f"{one.md5}{DIR_SUFFIX}")
+        if cached.is_file() and hash_file(cached, "md5", f"{one.path}: checking") == one.md5:
+            continue
+        try:
+            bucket.fetch(one.key, cached, one.md5)
+        except CloudError as error:
+            yield f"the list of {one.path}: {error.got or error.what}"
+        else:
+            cached.chmod(READ_ONLY)
+
+
+def _into_cache(file: BackupFile, to: Path) -> None:
+    """Have the cache hold a proven file of DVC's as DVC does: one file under two names, which nobody writes to."""
+    final = to / file.path
+    object_ = Needed(file.md5, file.path)
+    if not file.key.endswith(f"/{object_.name}"):
+        return
+    cached = cache_path(to, object_.oid)
+    if cached.is_file() and cached.samefile(final):
+        return
+    # Of two places with one content, the first has brought it.
+    if not (cached.is_file() and hash_file(cached, "md5", f"{file.path}: checking") == file.md5):
+        with new_file(cached) as part:
+            _link_or_copy(final, part)
+            part.chmod(READ_ONLY)
+    else:
+        with new_file(final) as part:
+            _link_or_copy(cached, part)
+            part.chmod(READ_ONLY)
+
+
+def _link_or_copy(source: Path, to: Path) -> None:
+    try:
+        os.link(source, to)
+    except OSError:
+        # The cache is on another disk, or file systems here have no hard links.
+        shutil.copyfile(source, to)
+
+
 def _restored(bucket: Bucket, file: BackupFile, to: Path, patience: Patience) -> Restored:
     final = to / file.path
     _refuse_way_out(to, file)
@@ -144,6 +193,7 @@ def _restored(bucket: Bucket, file: BackupFile, to: Path, patience: Patience) ->
         if not _is_whole(final, wanted):
             final.unlink()
             raise CloudError(f"{file.path} is damaged on this disk", got="another hash than what was received")
+    _into_cache(file, to)
     return Restored(file.path, state, file.size_bytes, wanted.hash)
 
 
@@ -198,6 +248,6 @@ def _incomplete(found: Backup, to: Path, failures: Sequence[str]) -> CloudError:
         f"{len(failures)} of {len(found.files)} files of the backup {found.made_at} are not restored",
         expected="all of them, whole",
         got="; ".join(sorted(failures)[:8]) + (f" and {len(failures) - 8} more" if failures[8:] else ""),
-        next_step=f"backbeat cloud restore {found.made_at} --to {to} goes on; what is damaged in the bucket is healed "
-        "from a clone that has it: backbeat verify --remote --repair",
+        next_step=f"backbeat cloud restore {found.made_at} --to {shlex.quote(str(to))} goes on; what is damaged in the "
+        "bucket is healed from a clone that has it: backbeat verify --remote --repair",
     )

@@ -9,10 +9,12 @@ import contextlib
 import os
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from backbeat.errors import CloudError
 from backbeat.remote.rclone import program
@@ -66,15 +68,15 @@ def serve(
     # The key is on no command line; the folder is read anew every second, so that two clients see one another.
     environment = {**os.environ, "RCLONE_CONFIG": os.devnull, "RCLONE_AUTH_KEY": f'"{key_id},{secret}"'}
     command = [str(program()), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--dir-cache-time", "1s", str(folder)]
-    log = folder.with_name(f"{folder.name}.log")
-    with log.open("wb") as written:
-        process = subprocess.Popen(command, env=environment, stdout=written, stderr=subprocess.STDOUT)
-    try:
-        _wait_for(port, process, log)
-        yield Serving(f"http://127.0.0.1:{port}", folder, process)
-    finally:
-        process.terminate()
-        process.wait()
+    # A file without a name: it is in nobody's way, and gone however the server ends.
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait_for(port, process, log)
+            yield Serving(f"http://127.0.0.1:{port}", folder, process)
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def _free_port(port: int) -> int:
@@ -90,15 +92,16 @@ def _free_port(port: int) -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: BinaryIO) -> None:
     until = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < until and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.05)
+    log.seek(0)
     raise CloudError(
         f"the S3 server did not start on port {port}",
         expected="an answer",
-        got=log.read_text(encoding="utf-8", errors="replace")[-500:] or "silence",
+        got=log.read().decode(errors="replace")[-500:] or "silence",
         next_step="try again",
     )

@@ -9,7 +9,6 @@ from typing import Literal
 
 from backbeat.cloud.bucket_objects import BucketObjects
 from backbeat.cloud.contents import local_bytes, read_contents
-from backbeat.cloud.pointers import artifacts
 from backbeat.cloud.proofs import open_proofs
 from backbeat.remote.bucket import open_bucket
 
@@ -65,29 +64,30 @@ def status(project: Path, targets: Sequence[str] = ()) -> list[ArtifactStatus]:
     bucket = open_bucket(project)
     with open_proofs(project) as proofs:
         remote = BucketObjects(bucket, proofs)
-        made = [one for one in artifacts(project, targets) if one.oid is not None]
-        found = {
-            (one.path, one.only): ArtifactStatus(one.path, one.stage, None, 0, 0, 0, 0, 0)
-            for one in artifacts(project, targets)
-        }
-        contents = read_contents(project, [one.target for one in made], proofs, remote) if made else []
+        contents = read_contents(project, targets, proofs, remote)
+        found = []
         remote.find(one.oid for content in contents for one in content.needed)
         for content in contents:
             one = content.artifact
+            if not content.was_made:
+                found.append(ArtifactStatus(one.target, one.stage, None, 0, 0, 0, 0, 0))
+                continue
             oids = {needed.oid for needed in content.needed}
             here = local_bytes(project, oids)
             there = {
                 oid: stored.size_bytes for oid in oids if remote.is_listed_whole(oid) and (stored := remote.get(oid))
             }
-            found[one.path, one.only] = ArtifactStatus(
-                path=one.target,
-                stage=one.stage,
-                size_bytes=sum({**there, **here}.values()) if one.only else one.size_bytes,
-                # Of a folder whose list is nowhere it is not known what it consists of.
-                objects=len(oids) if content.fault is None else len(oids) + 1,
-                here_objects=len(here),
-                here_bytes=sum(here.values()),
-                pushed_objects=len(there),
-                pushed_bytes=sum(there.values()),
+            found.append(
+                ArtifactStatus(
+                    path=one.target,
+                    stage=one.stage,
+                    size_bytes=sum({**there, **here}.values()) if one.only else one.size_bytes,
+                    # Of a folder whose list is nowhere it is not known what it consists of.
+                    objects=len(oids) if content.fault is None else len(oids) + 1,
+                    here_objects=len(here),
+                    here_bytes=sum(here.values()),
+                    pushed_objects=len(there),
+                    pushed_bytes=sum(there.values()),
+                )
             )
-    return list(found.values())
+    return found

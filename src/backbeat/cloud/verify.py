@@ -1,31 +1,29 @@
 """`backbeat verify`: each object that the pointers need, in the cache, the workspace and the bucket; and its repair.
 
-What is damaged is healed from a side that is whole, never from one that was not hashed: the cache from the bucket or
-from a copy in the workspace, the bucket from the cache, the workspace by checking it out.
+What is damaged is healed from a side that is whole, never from one that was not hashed (`repair`), and only within the
+budgets: what will move is known before its first byte does.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from backbeat.cloud.bill import Bill, draw_up, require_affordable, speed
 from backbeat.cloud.bucket_objects import BucketObjects
 from backbeat.cloud.contents import Contents, local_bytes, local_states, read_contents, unique
-from backbeat.cloud.exclusive import exclusive
-from backbeat.cloud.pointers import DIR_SUFFIX, cache_path
-from backbeat.cloud.prices import load_cloud_config
+from backbeat.cloud.pointers import DIR_SUFFIX, Artifact
+from backbeat.cloud.prices import CloudConfig, load_cloud_config
 from backbeat.cloud.proofs import Proofs, State, open_proofs
-from backbeat.cloud.pull import READ_ONLY, fetch
-from backbeat.cloud.push import send
-from backbeat.cloud.quarantine import quarantine
-from backbeat.cloud.workspace import FileState, check_out, file_states, files
+from backbeat.cloud.repair import draw_up_repair, heal
+from backbeat.cloud.workspace import FileState, file_states, unversioned
 from backbeat.datasets.places import RAW_FOLDER
 from backbeat.errors import CloudError
 from backbeat.remote.bucket import open_bucket
-from backbeat.storage.staging import new_file
+from backbeat.storage.exclusive import exclusive
+from backbeat.storage.staging import open_staging
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,9 @@ class Verified:
         repaired: those that were not right before, and are now.
         quarantined: where damaged files went.
         obstacle: what stood in the way of a repair.
+        never_made: artifacts of the pipeline that no pointer has a hash of.
+        unversioned: files in the folders of artifacts that no list has.
+        was_declined: whether somebody did not agree to what would have moved.
     """
 
     checked: tuple[Checked, ...]
@@ -71,6 +72,9 @@ class Verified:
     repaired: tuple[Checked, ...] = ()
     quarantined: tuple[Path, ...] = ()
     obstacle: CloudError | None = None
+    never_made: tuple[Artifact, ...] = ()
+    unversioned: tuple[str, ...] = ()
+    was_declined: bool = False
 
     @property
     def wrong(self) -> tuple[Checked, ...]:
@@ -79,7 +83,13 @@ class Verified:
 
 
 def verify(
-    project: Path, targets: Sequence[str] = (), *, remote: bool = False, repair: bool = False, full: bool = False
+    project: Path,
+    targets: Sequence[str] = (),
+    *,
+    remote: bool = False,
+    repair: bool = False,
+    full: bool = False,
+    agree: Callable[[Bill], bool] = lambda _: True,
 ) -> Verified:
     """Prove every object that the pointers need, and heal what is damaged or missing if so asked.
 
@@ -89,25 +99,63 @@ def verify(
         remote: whether to look into the bucket, too.
         repair: whether to heal; the bucket itself only with `remote`.
         full: whether to hash again what was found whole before, and to read all of the bucket's objects.
+        agree: asked before the first byte is read from the bucket by `full`, and before a repair; False ends it.
 
     Raises:
-        CloudError: if a target means nothing, or the bucket does not answer.
+        CloudError: if a target means nothing, the bucket does not answer, or a budget would be exceeded.
+        StorageError: if the disk has no room for a repair.
     """
     bucket = open_bucket(project) if remote or repair else None
     with exclusive(project, "repair") if repair else contextlib.nullcontext(), open_proofs(project) as proofs:
         objects = None if bucket is None else BucketObjects(bucket, proofs)
         asked = objects if remote else None
         contents = read_contents(project, targets, proofs, asked)
+        never_made = tuple(one.artifact for one in contents if not one.was_made)
+        if asked is not None and full:
+            config = load_cloud_config(project)
+            if not _agreed([_reading(project, contents, asked, config)], config, agree):
+                return Verified((), never_made=never_made, was_declined=True)
         dangling = () if targets else _dangling(project)
-        found = _look(project, contents, proofs, asked, full=full)
-        if not repair or objects is None or all(one.is_right for one in found):
-            return Verified(found, dangling)
-        aside, obstacle = _heal(project, targets, found, proofs, objects, heal_bucket=remote)
+        found = Verified(
+            _look(project, contents, proofs, asked, full=full),
+            dangling,
+            never_made=never_made,
+            unversioned=unversioned(project, contents),
+        )
+        if not repair or objects is None or not found.wrong:
+            return found
+        config = load_cloud_config(project)
+        known_bad = {one.oid for one in found.checked if one.bucket == "damaged"}
+        bills = draw_up_repair(project, targets, known_bad, proofs, objects, config, heal_bucket=remote)
+        if not _agreed(bills, config, agree):
+            return replace(found, was_declined=True)
+        damaged = {one.oid for one in found.checked if one.cache == "damaged"}
+        aside, obstacle = heal(project, targets, damaged, known_bad, proofs, objects, config, heal_bucket=remote)
         contents = read_contents(project, targets, proofs, asked)
         after = _look(project, contents, proofs, asked, full=False)
         right = {(one.path, one.oid) for one in after if one.is_right}
-        repaired = tuple(one for one in found if not one.is_right and (one.path, one.oid) in right)
-        return Verified(after, dangling, repaired, aside, obstacle)
+        return replace(
+            found,
+            checked=after,
+            repaired=tuple(one for one in found.wrong if (one.path, one.oid) in right),
+            quarantined=aside,
+            obstacle=obstacle,
+            unversioned=unversioned(project, contents),
+        )
+
+
+def _agreed(bills: Sequence[Bill], config: CloudConfig, agree: Callable[[Bill], bool]) -> bool:
+    for bill in bills:
+        require_affordable(bill, config, None)
+    return all(agree(bill) for bill in bills)
+
+
+def _reading(project: Path, contents: Sequence[Contents], remote: BucketObjects, config: CloudConfig) -> Bill:
+    needed = unique(contents)
+    remote.find(needed)
+    sizes = {oid: stored.size_bytes for oid in needed if (stored := remote.get(oid)) is not None}
+    bandwidth = speed(open_staging(project), "pull", None)
+    return draw_up("pull", remote.bucket.settings.url, {}, sizes, remote.stored_bytes, config, bandwidth)
 
 
 def _look(
@@ -136,62 +184,3 @@ def _dangling(project: Path) -> tuple[str, ...]:
     # Raw files are not DVC's cargo: they come from their publisher, who proves them is `backbeat datasets verify`.
     links = (path for path in (project / RAW_FOLDER).rglob("*") if path.is_symlink() and not path.exists())
     return tuple(sorted(path.relative_to(project).as_posix() for path in links))
-
-
-def _heal(
-    project: Path,
-    targets: Sequence[str],
-    found: Sequence[Checked],
-    proofs: Proofs,
-    remote: BucketObjects,
-    *,
-    heal_bucket: bool,
-) -> tuple[tuple[Path, ...], CloudError | None]:
-    contents = read_contents(project, targets, proofs, remote)
-    aside = [
-        quarantine(project, cache_path(project, oid), files(project, contents, [oid]))
-        for oid in sorted({one.oid for one in found if one.cache == "damaged"})
-    ]
-    # Lists first: what a list names is not known before.
-    for _ in range(2):
-        contents = read_contents(project, targets, proofs, remote)
-        _heal_cache(project, contents, proofs, remote)
-    needed = unique(contents)
-    cache = local_states(project, needed.values(), proofs)
-    if heal_bucket:
-        sizes = local_bytes(project, [oid for oid, state in cache.items() if state == "ok"])
-        states = remote.states(needed, sizes)
-        known_bad = {one.oid for one in found if one.bucket == "damaged"}
-        to_send = [needed[oid] for oid, state in states.items() if state != "ok" or oid in known_bad]
-        send(project, [one for one in to_send if cache[one.oid] == "ok"], remote)
-    whole = [one for one in contents if one.fault is None and all(cache[needed.oid] == "ok" for needed in one.needed)]
-    limits = load_cloud_config(project).limits
-    try:
-        check_out(project, whole, proofs, limits.idle_timeout_s)
-    except CloudError:
-        # What is left is nobody's link: it goes where it can be had back from, and makes room.
-        for path, state in file_states(project, whole, proofs).items():
-            if state in {"changed", "damaged"}:
-                aside.append(quarantine(project, project / path))
-        try:
-            check_out(project, whole, proofs, limits.idle_timeout_s)
-        except CloudError as error:
-            return tuple(aside), error
-    return tuple(aside), None
-
-
-def _heal_cache(project: Path, contents: Sequence[Contents], proofs: Proofs, remote: BucketObjects) -> None:
-    needed = unique(contents)
-    absent = {oid for oid, state in local_states(project, needed.values(), proofs).items() if state != "ok"}
-    for content in contents:
-        for one in content.needed:
-            if one.oid not in absent or one.oid.endswith(DIR_SUFFIX):
-                continue
-            at = project / one.path
-            if proofs.state(at, one.md5_hex, anew=True) == "ok":
-                with new_file(cache_path(project, one.oid)) as part:
-                    shutil.copyfile(at, part)
-                    part.chmod(READ_ONLY)
-                absent.discard(one.oid)
-    remote.find(absent)
-    fetch(project, [needed[oid] for oid in sorted(absent) if remote.get(oid) is not None], remote)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,8 @@ from backbeat.cloud.pointers import DIR_SUFFIX, Needed, cache_path
 from backbeat.cloud.proofs import Proofs, md5_of
 from backbeat.errors import CloudError
 
-# `changed` is a file of its own with another content: damage, or somebody's work.
+# `changed` is another content than the pointer's: somebody's work, such as the link into the staging store that a stage
+# leaves until DVC commits; or damage. A link to nothing is `missing`.
 FileState = Literal["ok", "missing", "damaged", "changed"]
 
 
@@ -39,7 +40,7 @@ def file_state(project: Path, needed: Needed, proofs: Proofs, *, anew: bool = Fa
     state = proofs.state(at, needed.md5_hex, anew=anew)
     if state != "damaged":
         return state
-    return "damaged" if at.is_symlink() or at.is_dir() else "changed"
+    return "changed" if at.is_file() and _is_readable(at) else "damaged"
 
 
 def check_out(project: Path, contents: Sequence[Contents], proofs: Proofs, idle_timeout_s: float) -> int:
@@ -66,12 +67,7 @@ def check_out(project: Path, contents: Sequence[Contents], proofs: Proofs, idle_
             return len(wrong)
         changed = [path for path in still if after[path] == "changed"]
         if changed:
-            raise CloudError(
-                f"changed in the workspace: {', '.join(changed[:MOST_NAMED])}",
-                expected="what the pointers say; all of that is in the cache",
-                got=f"{len(changed):,} files with a content that no pointer has",
-                next_step=f"to keep it: dvc commit; to give it up: dvc checkout --force {changed[0]}",
-            )
+            raise somebodys_work(changed)
     raise CloudError(
         f"could not be put into the workspace: {', '.join(still[:MOST_NAMED] or chosen)}",
         expected="what is in the cache, where everything is there and whole",
@@ -80,18 +76,21 @@ def check_out(project: Path, contents: Sequence[Contents], proofs: Proofs, idle_
     )
 
 
+def somebodys_work(changed: Sequence[str]) -> CloudError:
+    """Return what to say of files whose content nothing but themselves is known to have."""
+    return CloudError(
+        f"changed in the workspace: {', '.join(changed[:MOST_NAMED])}",
+        expected="what the pointers say; all of that is in the cache",
+        got=f"{len(changed):,} files with a content that no pointer has",
+        next_step=f"to keep it: dvc commit; to give it up: dvc checkout --force {changed[0]}",
+    )
+
+
 def _old_versions(project: Path, content: Contents) -> bool:
     """Return whether a folder has files that its list does not have, and that are in the cache: an old version's."""
-    if content.artifact.only or not content.artifact.is_folder:
-        return False
-    listed = {one.path for one in content.needed}
-    for folder, _, names in os.walk(project / content.artifact.path):
-        for name in names:
-            path = Path(folder) / name
-            if path.relative_to(project).as_posix() in listed:
-                continue
-            if path.is_symlink() or (path.is_file() and cache_path(project, md5_of(path)).is_file()):
-                return True
+    for path in _extra(project, content):
+        if not path.exists() or (path.is_file() and cache_path(project, md5_of(path)).is_file()):
+            return True
     return False
 
 
@@ -99,6 +98,38 @@ def files(project: Path, contents: Iterable[Contents], oids: Iterable[str]) -> l
     """Return the places in the workspace of these objects."""
     wanted = set(oids)
     return [project / needed.path for one in contents for needed in one.needed if needed.oid in wanted]
+
+
+def unversioned(project: Path, contents: Iterable[Contents]) -> tuple[str, ...]:
+    """Return the files in the folders of artifacts that their lists do not have."""
+    return tuple(
+        sorted(
+            path.relative_to(project).as_posix()
+            for one in contents
+            if one.fault is None
+            for path in _extra(project, one)
+        )
+    )
+
+
+def _extra(project: Path, content: Contents) -> Iterator[Path]:
+    if content.artifact.only or not content.artifact.is_folder:
+        return
+    listed = {one.path for one in content.needed}
+    for folder, inner, names in os.walk(project / content.artifact.path):
+        for name in [*names, *(one for one in inner if (Path(folder) / one).is_symlink())]:
+            path = Path(folder) / name
+            if path.relative_to(project).as_posix() not in listed:
+                yield path
+
+
+def _is_readable(at: Path) -> bool:
+    try:
+        with at.open("rb") as content:
+            content.read(1)
+    except OSError:
+        return False
+    return True
 
 
 def _is_same(at: Path, cached: Path) -> bool:

@@ -24,14 +24,14 @@ class StoredFile:
         size_bytes: how large it is.
         mtime_ns: when it was last written.
         mode: its permissions.
-        inode: its number on its file system.
+        inode: the device of its file system, and its number there. Other file systems may be mounted in a cache.
     """
 
     names: tuple[str, ...]
     size_bytes: int
     mtime_ns: int
     mode: int
-    inode: int
+    inode: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Contents:
 
 def contents_of(root: Path) -> Contents:
     """Return what is in a cache; nothing if it is not there."""
-    by_inode: dict[int, tuple[os.stat_result, list[str]]] = {}
+    by_inode: dict[tuple[int, int], tuple[os.stat_result, list[str]]] = {}
     links: list[tuple[str, str]] = []
     folders: list[str] = []
     for folder, names, files in os.walk(root):
@@ -64,15 +64,20 @@ def contents_of(root: Path) -> Contents:
             elif stat.S_ISDIR(state.st_mode):
                 folders.append(relative)
             elif stat.S_ISREG(state.st_mode) and not name.endswith(PART_SUFFIX):
-                by_inode.setdefault(state.st_ino, (state, []))[1].append(relative)
+                by_inode.setdefault(inode_of(state), (state, []))[1].append(relative)
     stored = [
         StoredFile(
             tuple(sorted(found, key=lambda name: (OBJECT.match(name) is None, name))),
             state.st_size,
             state.st_mtime_ns,
             stat.S_IMODE(state.st_mode),
-            state.st_ino,
+            inode_of(state),
         )
         for state, found in by_inode.values()
     ]
     return Contents(tuple(sorted(stored, key=lambda one: one.names)), tuple(sorted(links)), tuple(sorted(folders)))
+
+
+def inode_of(state: os.stat_result) -> tuple[int, int]:
+    """Return what tells a file from every other: the number alone is that of one file on each file system."""
+    return state.st_dev, state.st_ino

@@ -77,6 +77,13 @@ def same_filesystem(one: Path, other: Path) -> bool:
     return nearest_existing(one).stat().st_dev == nearest_existing(other).stat().st_dev
 
 
+def is_within(path: Path, folder: Path) -> bool:
+    """Return whether a path is or would be `folder` or in it, by whichever name: of a mount, or of another case."""
+    if path.is_relative_to(folder):
+        return True
+    return folder.exists() and any(above.exists() and above.samefile(folder) for above in [path, *path.parents])
+
+
 def examine(folder: Path, project: Path, *, measure: bool = True) -> Disk:
     """Try what the staging store and DVC's cache need of a disk; leaves nothing behind but the folder itself.
 

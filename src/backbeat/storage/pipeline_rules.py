@@ -19,7 +19,9 @@ import yaml
 from dvc.config import Config
 
 from backbeat.errors import StorageError
+from backbeat.storage.disk import is_within
 from backbeat.storage.setup import CACHE_TYPE
+from backbeat.storage.staging import cache_dir
 
 # Folders that hold no pipelines of this repository.
 _NOT_WALKED = frozenset({".git", ".dvc", ".venv", "node_modules"})
@@ -90,6 +92,7 @@ def check(project: Path) -> list[Finding]:
     outputs = [item for item in read if isinstance(item, Output)]
     found = [item for item in read if isinstance(item, Finding)]
     found += output_findings(outputs, lambda place: (project / place).is_symlink() and (project / place).is_dir())
+    found += cache_findings(project, _settings(project))
     found += setting_findings(_settings(project), lambda folder: (project / ".dvc" / folder).is_dir())
     return sorted(set(found))
 
@@ -169,6 +172,20 @@ def setting_findings(settings: Mapping[str, Mapping[str, Any]], is_folder: Calla
                     )
     found += [Finding(type_file, "", f"cache.type = {','.join(types)}", *fault) for fault in _type_faults(types)]
     return found
+
+
+def cache_findings(project: Path, settings: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """Return what is wrong with the place of the cache: in the working tree, but not in `.dvc`, or around it."""
+    cache = cache_dir(project)
+    in_tree = is_within(cache, project) and not (is_within(cache, project / ".dvc") and cache != project / ".dvc")
+    if not in_tree and not is_within(project, cache):
+        return []
+    file = next(
+        (file for file in reversed(list(settings)) if settings[file].get("cache", {}).get("dir")), ".dvc/config"
+    )
+    why = "it is in the working tree: `dvc checkout` or Git may clear it away with a folder that it is in"
+    step = "backbeat storage setup --disk …, with a folder outside of the repository"
+    return [Finding(file, "", f"cache.dir = {cache}", why if in_tree else "the clone is in it", step)]
 
 
 def _type_faults(types: list[str]) -> Iterator[tuple[str, str]]:

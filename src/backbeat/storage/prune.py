@@ -2,7 +2,7 @@
 
 - Shards, slices and models of the staging store go when no object of DVC's cache and no link of the working tree is
   the same file, except where a pointer of any Git revision needs the very bytes and the cache does not have them: then
-  the entry is the only copy here, stays, and is named.
+  the entry is the only copy here, stays, and is named. That is asked of every clone that shares the cache and is known.
 - Unfinished files (`*.part`, and DVC's own `.tmp`) go when the process in their name is gone, nobody has them open,
   and nobody has touched them for an hour: so long, because a process on another machine cannot be seen.
 - Of the checkpoints of runs that did not end, the newest run's stay, and those of the last seven days.
@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Literal
 
 from backbeat.progress import progress
+from backbeat.storage.clones import other_clones, register
+from backbeat.storage.contents import inode_of
+from backbeat.storage.exclusive import exclusive
 from backbeat.storage.relink import NOT_WALKED, working_tree
 from backbeat.storage.revisions import needed_objects
 from backbeat.storage.staging import cache_dir, open_staging
@@ -65,18 +68,31 @@ def prune(project: Path, *, dry_run: bool = False) -> list[Pruned]:
         dry_run: whether to say what would go and remove nothing.
 
     Raises:
-        StorageError: if a dvc command or a stage that it started is running.
+        StorageError: if a dvc command or a stage that it started is running, in this clone or another one of the cache.
+        CloudError: if a transfer is at work in one of them.
     """
     project = project.resolve()
-    with contextlib.nullcontext() if dry_run else dvc_at_rest(project):
-        return list(_found(project, dry_run=dry_run))
+    others, unseen = other_clones(project)
+    with contextlib.ExitStack() as locks:
+        # What a stage has staged has no other name until the stage ends.
+        for clone in () if dry_run else (project, *others):
+            try:
+                locks.enter_context(exclusive(clone, "prune"))
+                locks.enter_context(dvc_at_rest(clone))
+            except OSError:  # somebody else's, or on a disk that is read-only
+                if clone == project:
+                    raise
+                unseen.append(clone)
+        if not dry_run:
+            register(project)
+        return list(_found(project, others, unseen, dry_run=dry_run))
 
 
-def _found(project: Path, *, dry_run: bool) -> Iterator[Pruned]:
+def _found(project: Path, others: list[Path], unseen: list[Path], *, dry_run: bool) -> Iterator[Pruned]:
     cache, staging = cache_dir(project), open_staging(project).root
     opened = {**open_files(cache), **open_files(staging), **open_files(project)}
     verdicts = [
-        *_unreferenced(project, cache, staging),
+        *_unreferenced([project, *others], unseen, cache, staging),
         *((path, None, why) for path, why in _litter(project, cache, staging)),
         *_old_checkpoints(staging),
     ]
@@ -91,19 +107,19 @@ def _found(project: Path, *, dry_run: bool) -> Iterator[Pruned]:
 Verdict = tuple[Path, str | None, str]
 
 
-def _unreferenced(project: Path, cache: Path, staging: Path) -> list[Verdict]:
+def _unreferenced(clones: list[Path], unseen: list[Path], cache: Path, staging: Path) -> list[Verdict]:
     """Return entries of the staging store that are the same file as nothing else: path, why to keep it, why not to."""
-    linked = _linked(project, cache, staging)
+    linked = set().union(*(_linked(clone, cache, staging) for clone in clones))
     entries = [
         path
         for kind in MADE_KINDS
         for path in sorted((staging / kind).glob("??/*"))
         if path.is_file() and not path.name.endswith(".part")
     ]
-    alone = [path for path in entries if path.stat().st_nlink == 1 and _inode(path.stat()) not in linked]
+    alone = [path for path in entries if path.stat().st_nlink == 1 and inode_of(path.stat()) not in linked]
     if not alone:
         return []
-    needed = needed_objects(project, cache)
+    needed = {name: why for clone in reversed(clones) for name, why in needed_objects(clone, cache).items()}
     found: list[Verdict] = []
     with progress("hashing", sum(path.stat().st_size for path in alone), unit="bytes") as advance:
         for path in alone:
@@ -111,6 +127,8 @@ def _unreferenced(project: Path, cache: Path, staging: Path) -> list[Verdict]:
             advance(path.stat().st_size)
             cached = (cache / "files" / "md5" / digest[:2] / digest[2:]).is_file()
             keep = f"the only copy here; {needed[digest]} needs it" if digest in needed and not cached else None
+            if keep is None and unseen:
+                keep = f"the clone {unseen[0]} shares the cache, and cannot be asked"
             why = "the cache has the same bytes" if cached else "nothing refers to it"
             found.append((path, keep, why))
     return found
@@ -121,7 +139,7 @@ def _linked(project: Path, *stores: Path) -> set[tuple[int, int]]:
     found = set()
     for path, _ in working_tree(project, *stores):
         with contextlib.suppress(OSError):  # leads nowhere
-            found.add(_inode(path.stat()))
+            found.add(inode_of(path.stat()))
     return found
 
 
@@ -178,10 +196,6 @@ def _remove(path: Path) -> None:
     if len(path.parent.name) == 2:  # of the staging store
         with contextlib.suppress(OSError):  # something else is in it
             path.parent.rmdir()
-
-
-def _inode(state: os.stat_result) -> tuple[int, int]:
-    return state.st_dev, state.st_ino
 
 
 def _md5(path: Path) -> str:

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from backbeat.storage.contents import inode_of
 from backbeat.storage.staging import disk_errors
 
 # Folders of the working tree that hold none of DVC's links.
@@ -42,24 +43,23 @@ def working_tree(project: Path, *others: Path) -> Iterator[tuple[Path, os.stat_r
                 yield here / name, (here / name).lstat()
 
 
-def stale_links(project: Path, old: Path, new: Path, names: Mapping[int, str]) -> dict[Path, Path]:
+def stale_links(project: Path, old: Path, new: Path, names: Mapping[tuple[int, int], str]) -> dict[Path, Path]:
     """Return the links of the working tree that lead into `old`, and where in `new` they should lead.
 
     Args:
         project: the root of the repository.
         old: the cache that was.
         new: the cache that is, on any file system.
-        names: the files of the old cache: inode -> first name; empty where the new one has the same inodes.
+        names: the files of the old cache that are others in the new one: device and inode -> first name.
     """
-    device = old.stat().st_dev if old.exists() else None
     found: dict[Path, Path] = {}
     for path, state in working_tree(project, new, new.parent, old):
         if stat.S_ISLNK(state.st_mode):
             inside = _inside(path, old)
             if inside is not None:
                 found[path] = new / inside
-        elif state.st_nlink > 1 and state.st_dev == device and state.st_ino in names:
-            found[path] = new / names[state.st_ino]
+        elif state.st_nlink > 1 and inode_of(state) in names:
+            found[path] = new / names[inode_of(state)]
     return found
 
 

@@ -8,7 +8,8 @@ repeated run goes on with whatever was left.
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from configobj import ConfigObj  # type: ignore[import-untyped,unused-ignore]
 from dvc.config import Config
 
 from backbeat.errors import StorageError
-from backbeat.storage.contents import contents_of
-from backbeat.storage.disk import Disk, examine, same_filesystem
+from backbeat.storage.clones import is_registered, register
+from backbeat.storage.contents import Contents, contents_of
+from backbeat.storage.disk import Disk, examine, is_within
 from backbeat.storage.environment import ENVIRONMENT_FILE, cache_folders, environment_text
-from backbeat.storage.move import Rotten, carry_over, missing_bytes, remove_carried
+from backbeat.storage.exclusive import exclusive
+from backbeat.storage.move import Rotten, bytes_to_copy, carry_over, remove_carried
 from backbeat.storage.relink import replace_links, stale_links, working_tree
 from backbeat.storage.staging import cache_dir, disk_errors, new_file, require_space
 from backbeat.storage.work import PART_NAME, dvc_at_rest, require_nobody
@@ -63,7 +66,8 @@ class Done:
         there_before_bytes: what an earlier run had carried over.
         links: how many links of the working tree were re-pointed.
         removed: old caches that are gone.
-        left: old caches in which something was written meanwhile; to be moved by repeating it.
+        left: what was written in old caches meanwhile, or these caches; to be moved by repeating it.
+        stuck: old caches that their disk does not let go of, and why; nothing in them is needed any more.
         environment_file: the file for `. ./FILE`, in the root of the repository.
     """
 
@@ -73,6 +77,7 @@ class Done:
     links: int
     removed: tuple[str, ...]
     left: tuple[str, ...]
+    stuck: tuple[tuple[str, str], ...]
     environment_file: str
 
 
@@ -99,11 +104,15 @@ def plan(project: Path, folder: Path, *, measure: bool = True) -> Plan:
             next_step=f"finish it: backbeat storage setup --disk {begun[1].parent} (or, if that disk is gone, "
             f"remove {_NOTE})",
         )
-    _refuse_inside(project, folder)
+    _refuse_inside(project, folder, target)
     candidates = [before, (project / ".dvc" / "cache").resolve(), *(begun[0] if begun else [])]
     sources = [path for path in dict.fromkeys(candidates) if path != target and path.is_dir()]
     for source in sources:
-        if source.is_relative_to(folder) or target.is_relative_to(source):
+        if (
+            source.is_relative_to(folder)
+            or target.is_relative_to(source)
+            or (target.exists() and target.samefile(source))
+        ):
             raise StorageError(
                 f"{folder} and the present cache {source} are inside of each other",
                 expected="a folder that is neither in the cache nor around it",
@@ -112,13 +121,15 @@ def plan(project: Path, folder: Path, *, measure: bool = True) -> Plan:
             )
     disk = examine(folder, project, measure=False)
     held = [(source, contents_of(source)) for source in sources]
-    missing = sum(missing_bytes(found, target) for source, found in held if not same_filesystem(source, target))
+    missing = sum(bytes_to_copy(found, target) for _, found in held)
     require_space(target, missing, "the cache and its staging store")
     steps = [f"move {source}" for source in sources]
     if before != target or not _says_cache_type(project):
         steps.append(f"write cache.dir and cache.type into {_LOCAL_CONFIG}")
     if begun is not None and not sources:
         steps.append("finish the move")
+    if before == target and not is_registered(project, target):
+        steps.append("tell other clones of this cache that this one uses it")
     if _text_of(project / ENVIRONMENT_FILE) != environment_text(folder):
         steps.append(f"write {ENVIRONMENT_FILE}")
     if steps and measure:
@@ -132,11 +143,12 @@ def set_up(project: Path, plan_: Plan) -> Done:
 
     Raises:
         StorageError: if somebody is at work on the data, an object of the cache is rotten, or a disk fails.
+        CloudError: if a transfer is at work in this clone.
     """
     project, target = project.resolve(), Path(plan_.cache)
     sources = [Path(source) for source in plan_.sources]
     copied = there = links = 0
-    with dvc_at_rest(project), disk_errors(target):
+    with exclusive(project, "set up the disk"), dvc_at_rest(project), disk_errors(target):
         for source in sources:
             require_nobody(source)
         _sweep(project)
@@ -152,23 +164,48 @@ def set_up(project: Path, plan_: Plan) -> Done:
             rotten += [(source, one) for one in moved.rotten]
         if rotten:
             raise _rotten_error(rotten)
+        register(project, target)
         _write_local_config(project, target)
         for root in roots:
-            found = contents.get(root)
-            elsewhere = found is not None and not same_filesystem(root, target)
-            names = {file.inode: file.names[0] for file in found.files} if found is not None and elsewhere else {}
+            names = _others(root, target, contents[root]) if root in contents else {}
             links += replace_links(stale_links(project, root, target, names))
-        for source in sources:
-            remove_carried(source, target, contents[source])
-        left = [source for source in sources if source.exists()]
         for cache in cache_folders(target.parent).values():
             cache.mkdir(parents=True, exist_ok=True)
         with new_file(project / ENVIRONMENT_FILE) as part:
             part.write_text(environment_text(target.parent), encoding="utf-8")
+        left, stuck = _remove(sources, target, contents)
         if not left:
             (project / _NOTE).unlink(missing_ok=True)
-    removed = tuple(str(source) for source in sources if source not in left)
-    return Done(str(target), copied, there, links, removed, tuple(map(str, left)), ENVIRONMENT_FILE)
+    removed = tuple(str(source) for source in sources if not source.exists())
+    return Done(
+        str(target), copied, there, links, removed, tuple(map(str, left)), tuple(stuck.items()), ENVIRONMENT_FILE
+    )
+
+
+def _others(source: Path, target: Path, contents: Contents) -> dict[tuple[int, int], str]:
+    """Return the files that are not the same file in the new cache: device and inode -> first name."""
+    return {
+        file.inode: file.names[0]
+        for file in contents.files
+        if not (source / file.names[0]).samefile(target / file.names[0])
+    }
+
+
+def _remove(sources: list[Path], target: Path, contents: Mapping[Path, Contents]) -> tuple[list[Path], dict[str, str]]:
+    """Remove the old caches; returns what was written to them meanwhile, and which of them cannot be removed, and why.
+
+    By now nothing is needed of them, so that a disk that has gone read-only does not keep the move from ending.
+    """
+    left: list[Path] = []
+    stuck: dict[str, str] = {}
+    for source in sources:
+        try:
+            changed = remove_carried(source, target, contents[source])
+        except OSError as error:
+            stuck[str(source)] = os.strerror(error.errno or 0)
+        else:
+            left += changed or ([source] if source.exists() else [])
+    return left, stuck
 
 
 def _sweep(project: Path) -> None:
@@ -181,18 +218,23 @@ def _sweep(project: Path) -> None:
             path.unlink()
 
 
-def _refuse_inside(project: Path, folder: Path) -> None:
-    """Refuse a disk within the working tree that Git would see, or within `.dvc`."""
-    if not folder.is_relative_to(project):
-        return
-    ignored = subprocess.run(
-        ["git", "-C", str(project), "check-ignore", "-q", str(folder)], capture_output=True, check=False
-    )
-    if ignored.returncode or folder.is_relative_to(project / ".dvc") or folder == project:
+def _refuse_inside(project: Path, folder: Path, target: Path) -> None:
+    """Refuse a disk within the working tree, and a cache around it.
+
+    What Git ignores is no safer: it may be an output, and `dvc checkout` would clear the cache away with it.
+    """
+    if target.is_symlink():
         raise StorageError(
-            f"{folder} is in the working tree",
+            f"{target} is a link",
+            expected="a folder, or nothing yet",
+            got=f"a link to {target.resolve()}",
+            next_step="remove the link, or name another folder",
+        )
+    if is_within(folder, project) or is_within(project, target):
+        raise StorageError(
+            f"{folder} is in the working tree" if is_within(folder, project) else f"{target} is around the clone",
             expected="a folder on the disk, outside of the repository",
-            got="one that Git or DVC would take for data of the repository",
+            got="one in which DVC or Git may clear away what is not theirs",
             next_step="name the folder by where the disk is mounted, such as /mnt/hdd/backbeat",
         )
 

@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from backbeat.errors import StorageError
 from backbeat.progress import progress
 from backbeat.provenance import file_digest
+from backbeat.storage.clones import register
 from backbeat.storage.disk import Place, place_of
 from backbeat.storage.environment import cache_folders
 from backbeat.storage.relink import working_tree
@@ -93,6 +95,8 @@ def status(project: Path) -> Status:
         StorageError: if `project` is not the root of a DVC repository.
     """
     project = project.resolve()
+    with contextlib.suppress(StorageError, OSError):  # a disk that is full or read-only
+        register(project)
     tiers = [_tree(project), *_stores(project), *_other_caches(project)]
     stored = {inode for tier in tiers[1:] for inode in tier.files}
     duplicates = _twice(tiers)

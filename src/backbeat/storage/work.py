@@ -20,6 +20,7 @@ from dvc.config import Config
 from dvc.lock import LockError, make_lock
 
 from backbeat.errors import StorageError
+from backbeat.storage.staging import cache_dir
 
 # A file that a process is writing is touched every few seconds. One that nobody has touched for so long belongs to
 # no process, on whatever machine.
@@ -36,11 +37,13 @@ def dvc_at_rest(project: Path) -> Iterator[None]:
     """Hold DVC's own lock, so that no `dvc` starts in the meantime.
 
     Raises:
-        StorageError: if a `dvc` is running, or a stage that it started.
+        StorageError: if a `dvc` is running, or a stage that it started; or DVC's configuration cannot be read.
     """
     dvc_dir = project / ".dvc"
     tmp = dvc_dir / "tmp"
     tmp.mkdir(exist_ok=True)
+    # Says so where the configuration cannot be read.
+    cache_dir(project)
     core = Config(dvc_dir=str(dvc_dir), validate=False).get("core", {})
     lock = make_lock(
         str(tmp / "lock"), tmp_dir=str(tmp), hardlink_lock=str(core.get("hardlink_lock", False)).lower() == "true"

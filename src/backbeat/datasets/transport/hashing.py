@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from backbeat.datasets.registry import UNVERIFIED, RecordFile
+from backbeat.datasets.registry import UNVERIFIED, RecordFile, url_scheme
 from backbeat.errors import DownloadError
 from backbeat.progress import progress
 
 # What a file is hashed with while it arrives when its record has no hash: the result can be put into the record.
 DEFAULT_ALGORITHM = "sha256"
 CHUNK_BYTES = 2**20
+
+# Of addresses in the project's own bucket.
+MIRROR_SCHEME = "mirror"
 
 # How many chunks may wait to be hashed: enough to bridge a pause of either side, and no more memory than that.
 WAITING_CHUNKS = 16
@@ -93,7 +96,15 @@ def hash_file(path: Path, algorithm: str, label: str, *, copy_to: BinaryIO | Non
     return hasher.hexdigest()
 
 
-def require_promised(file: RecordFile, dataset: str, size_bytes: int, digest: str) -> None:
+def mirror_step(dataset: str) -> str:
+    """Return what to do if the mirror has other bytes than the record promises: its copy is doubted, not the record."""
+    return (
+        f"backbeat cloud mirror check --full {dataset} says what is damaged in the mirror; backbeat cloud mirror push "
+        f"{dataset}, in a clone that has the file whole, sends it anew"
+    )
+
+
+def require_promised(file: RecordFile, dataset: str, size_bytes: int, digest: str, url: str = "") -> None:
     """Refuse bytes that are not the ones that the record promises; where it promises no hash, say what it is.
 
     Args:
@@ -101,14 +112,20 @@ def require_promised(file: RecordFile, dataset: str, size_bytes: int, digest: st
         dataset: the name of the record, for the message.
         size_bytes: how many bytes there are.
         digest: their hex digest, by `algorithm_of(file)`.
+        url: where they are from, if that is an address of a record or of the mirror.
 
     Raises:
         DownloadError: with what was promised and what there is.
     """
-    what = f"{dataset}: {file.path} is not the file that the record promises"
+    mirrored = f" in the mirror ({url})" if url_scheme(url) == MIRROR_SCHEME else ""
+    what = f"{dataset}: {file.path}{mirrored} is not the file that the record promises"
     next_step = (
-        f"backbeat datasets download {dataset} starts over; if it comes out the same again, the publisher has "
-        f"changed the file: compare with their page, then correct size and hash in configs/datasets/{dataset}.yaml"
+        mirror_step(dataset)
+        if mirrored
+        else (
+            f"backbeat datasets download {dataset} starts over; if it comes out the same again, the publisher has "
+            f"changed the file: compare with their page, then correct size and hash in configs/datasets/{dataset}.yaml"
+        )
     )
     if size_bytes != (file.promised_bytes or size_bytes) or size_bytes == 0:
         expected = "at least one byte" if file.promised_bytes is None else f"{file.promised_bytes:,} bytes"

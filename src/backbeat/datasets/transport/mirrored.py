@@ -23,14 +23,13 @@ from urllib.parse import quote, unquote
 
 from backbeat.datasets.registry import UNVERIFIED, RecordFile, url_scheme
 from backbeat.datasets.transport.addresses import Address, resolve
+from backbeat.datasets.transport.hashing import MIRROR_SCHEME as SCHEME
 from backbeat.datasets.transport.hashing import algorithm_of
 from backbeat.datasets.transport.partial import Partial
 from backbeat.errors import CloudError
 
 if TYPE_CHECKING:
     from backbeat.remote.bucket import Bucket
-
-SCHEME = "mirror"
 
 # Where the mirror is in the bucket.
 ROOT = "mirror"
@@ -92,7 +91,7 @@ class Mirror:
         try:
             found = bucket.head(key_of(url))
         except CloudError as error:
-            _log.warning("the mirror is left out: %s: %s", error.what, error.got)
+            _log.warning("the mirror is left out: %s", ": ".join(part for part in (error.what, error.got) if part))
             self._bucket = None
             return False
         if found is None:

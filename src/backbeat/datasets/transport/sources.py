@@ -89,7 +89,7 @@ def _from_web(wanted: Wanted, url: str) -> str:
     with Partial(wanted.final, algorithm_of(wanted.file)) as part:
         Transfer(wanted.dataset, wanted.file, url, part, wanted.patience, wanted.address_of, wanted.bytes_per_s).run()
         try:
-            require_promised(wanted.file, wanted.dataset, part.size_bytes, part.digest())
+            require_promised(wanted.file, wanted.dataset, part.size_bytes, part.digest(), url)
         except DownloadError:
             part.remove()
             raise

@@ -33,8 +33,9 @@ import requests
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ReadTimeoutError
 from urllib3.exceptions import HTTPError as BodyError
 
-from backbeat.datasets.registry import RecordFile
+from backbeat.datasets.registry import RecordFile, url_scheme
 from backbeat.datasets.transport.addresses import Address, resolve
+from backbeat.datasets.transport.hashing import MIRROR_SCHEME, mirror_step
 from backbeat.datasets.transport.hubs import explain_html, explain_status, follow_form
 from backbeat.datasets.transport.partial import Partial
 from backbeat.datasets.transport.patience import Patience
@@ -204,7 +205,9 @@ class Transfer:
         if self.file.promised_bytes is not None and length not in {None, self.file.promised_bytes}:
             raise self._failure(
                 _amount(length),
-                "the publisher has changed the file; compare with their page and correct the record",
+                mirror_step(self.dataset)
+                if url_scheme(self.url) == MIRROR_SCHEME
+                else "the publisher has changed the file; compare with their page and correct the record",
             )
         if self.file.promised_bytes is None and length is not None:
             self._require_space(length)

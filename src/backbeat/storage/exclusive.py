@@ -1,4 +1,4 @@
-"""One transfer at a time in each clone, and who it is if there is one already."""
+"""One transfer or move of bytes at a time in each clone, and who it is if there is one already."""
 
 from __future__ import annotations
 
