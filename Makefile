@@ -33,8 +33,8 @@ check: setup  ## Format, lint, types, import contracts, rules for pipeline files
 	backbeat storage check
 	pre-commit run --all-files secrets
 
-test: setup  ## Run the tests, a module in each of two processes: some minutes
-	pytest -n 2 --dist loadfile -m "not slow"
+test: setup  ## Run the tests, a module in each of three processes: some minutes
+	pytest -n 3 --dist loadfile -m "not slow"
 
 test-slow: setup  ## Run the tests that train for minutes
 	pytest -m slow

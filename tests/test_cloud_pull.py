@@ -250,7 +250,7 @@ def test_service_that_never_answers_is_given_up_with_a_sentence(world: CloudWorl
     with pytest.raises(CloudError, match="moved no byte for 2 s") as given_up:
         pull(clone, ["pair"])
     assert world.proxy.endpoint_url in str(given_up.value)
-    assert [child for child in psutil.Process().children(recursive=True) if "dvc" in child.cmdline()] == []
+    assert [child for child in psutil.Process().children(recursive=True) if is_dvc(child)] == []
     world.proxy.heal()
     pull(clone, ["pair"])
     assert len(in_workspace(clone)) == 2
@@ -370,11 +370,15 @@ def test_signal_ends_dvc_too_and_the_next_pull_finishes(
     assert len(in_workspace(clone)) == 2
 
 
+def is_dvc(process: psutil.Process) -> bool:
+    return not {"dvc", "backbeat.cloud.dvc_child"}.isdisjoint(process.cmdline())
+
+
 def wait_for_dvc(pid: int) -> psutil.Process:
     until = time.monotonic() + 60
     while time.monotonic() < until:
         for child in psutil.Process(pid).children(recursive=True):
-            if "dvc" in child.cmdline():
+            if is_dvc(child):
                 return child
         time.sleep(0.05)
     raise AssertionError("DVC was never started")

@@ -119,6 +119,7 @@ def test_a_learning_rate_runs_train_and_evaluate_only(project: Path) -> None:
     assert repro(project) == ["train", "evaluate"]
 
 
+@pytest.mark.slow
 def test_a_class_map_runs_train_and_evaluate_only(project: Path) -> None:
     set_params(project, {"classes": "adtof5"})
     assert repro(project) == ["train", "evaluate"]
