@@ -42,6 +42,9 @@ A = oid_of(EXPECTED["data/kits/a.h5"])
 # DVC goes on where it was cut, five times.
 CUT_SHORT = Fault(then="close", after=1000)
 
+# Of a race that plain DVC loses more often than not.
+MOST_TRIES = 6
+
 
 def set_up(world: CloudWorld, tmp_path: Path) -> tuple[Path, Path]:
     """Return a repository with everything in the bucket, and a fresh clone."""
@@ -101,12 +104,19 @@ def test_pull_of_one_file_brings_its_bytes_and_no_more(world: CloudWorld, tmp_pa
 def test_second_of_two_objects_that_dies_leaves_nothing_wrong(world: CloudWorld, tmp_path: Path) -> None:
     _, clone = set_up(world, tmp_path)
     unverified(world, clone)
-    world.proxy.spoil(CUT_SHORT, "GET", key=TWO[2:])
-    # What DVC alone does without `verify`: an honest failure, then success with the wrong bytes.
-    assert run(clone, "dvc", "pull", "data/pair", check=False).returncode != 0
-    world.proxy.heal()
-    assert run(clone, "dvc", "pull", "data/pair", check=False).returncode == 0
-    assert (clone / "data/pair/two").read_bytes() != EXPECTED["data/pair/two"]
+    # What DVC alone does without `verify`: an honest failure, then success with the wrong bytes. Which of the two
+    # objects ends first is a race, so that it may take more than one try.
+    for _ in range(MOST_TRIES):
+        shutil.rmtree(clone / ".dvc/cache", ignore_errors=True)
+        shutil.rmtree(clone / "data/pair", ignore_errors=True)
+        world.proxy.spoil(CUT_SHORT, "GET", key=TWO[2:])
+        assert run(clone, "dvc", "pull", "data/pair", check=False).returncode != 0
+        world.proxy.heal()
+        assert run(clone, "dvc", "pull", "data/pair", check=False).returncode == 0
+        if (clone / "data/pair/two").read_bytes() != EXPECTED["data/pair/two"]:
+            break
+    else:
+        pytest.fail("DVC alone has got better: it left the right bytes every time")
     # Ours is neither taken in by what that has left, nor by a setting.
     done = pull(clone, ["pair"])
     assert in_workspace(clone) == {path: EXPECTED[path] for path in EXPECTED if path.startswith("data/pair/")}
