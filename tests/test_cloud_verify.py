@@ -12,7 +12,6 @@ import yaml
 
 import backbeat.cloud.proofs as proofs_module
 import backbeat.cloud.repair as repair_module
-from backbeat.cloud.bucket_objects import proven_in_remote
 from backbeat.cloud.evict import evict
 from backbeat.cloud.pointers import cache_path
 from backbeat.cloud.pull import pull
@@ -286,15 +285,6 @@ def test_silent_rot_in_the_bucket_is_found_by_reading_all_of_it(world: CloudWorl
     world.proxy.spoil(Fault(flip_at=3), "GET", key=A[2:])
     assert verify(project, remote=True).wrong == ()
     assert [(one.path, one.bucket) for one in verify(project, remote=True, full=True).wrong] == [(KIT, "damaged")]
-
-
-def test_what_is_proven_in_the_bucket_is_what_is_whole(world: CloudWorld, tmp_path: Path) -> None:
-    project = world.pushed_repository(tmp_path / "a")
-    world.put(project, A, b"damage")
-    world.delete(project, oid_of(MODEL))
-    every = {one.oid for one in needed(project).values()}
-    assert proven_in_remote(project, every, world.bucket(project)) == every - {A, oid_of(MODEL)}
-    assert proven_in_remote(project, [A], world.bucket(project)) == set()
 
 
 def test_key_that_may_not_delete_loses_nothing(world: CloudWorld, tmp_path: Path) -> None:

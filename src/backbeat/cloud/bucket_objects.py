@@ -6,13 +6,12 @@ import random
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 from botocore.exceptions import ClientError
 
-from backbeat.cloud.pointers import DIR_SUFFIX, OBJECTS
-from backbeat.cloud.proofs import Proofs, State, open_proofs
+from backbeat.cloud.pointers import DIR_SUFFIX, OBJECTS, object_name
+from backbeat.cloud.proofs import Proofs, State
 from backbeat.errors import CloudError
 from backbeat.remote.bucket import CONNECTIONS, Bucket, StoredObject
 
@@ -43,7 +42,7 @@ class BucketObjects:
 
     def key(self, oid: str) -> str:
         """Return the key of an object."""
-        return self.bucket.settings.key(f"{OBJECTS}/{oid[:2]}/{oid[2:]}")
+        return self.bucket.settings.key(object_name(oid))
 
     def list_all(self) -> None:
         """List the whole bucket; `stored_bytes` is what is in it.
@@ -158,17 +157,6 @@ class BucketObjects:
         folder = re.escape(self.bucket.settings.key(f"{OBJECTS}/"))
         name = re.compile(rf"{folder}([0-9a-f]{{2}})/([0-9a-f]{{30}}(?:{re.escape(DIR_SUFFIX)})?)")
         self._known = {"".join(met.groups()): one for one in listed if (met := name.fullmatch(one.key))}
-
-
-def proven_in_remote(project: Path, oids: Iterable[str], bucket: Bucket) -> set[str]:
-    """Return those of these objects that are in the bucket, proven whole: by their ETag, or by reading them.
-
-    Raises:
-        CloudError: if the bucket does not answer.
-    """
-    with open_proofs(project) as proofs:
-        states = BucketObjects(bucket, proofs).states(sorted(set(oids)))
-    return {oid for oid, state in states.items() if state == "ok"}
 
 
 def sample(oids: Collection[str], most: int) -> list[str]:

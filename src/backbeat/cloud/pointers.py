@@ -73,12 +73,17 @@ class Needed:
     @property
     def name(self) -> str:
         """Its path below the cache's root, and below DVC's folder in the bucket."""
-        return f"{OBJECTS}/{self.oid[:2]}/{self.oid[2:]}"
+        return object_name(self.oid)
+
+
+def object_name(oid: str) -> str:
+    """Return the path of an object below the cache's root, and below DVC's folder in the bucket."""
+    return f"{OBJECTS}/{oid[:2]}/{oid[2:]}"
 
 
 def cache_path(project: Path, oid: str) -> Path:
     """Return where DVC's cache has or would have an object."""
-    return cache_dir(project) / OBJECTS / oid[:2] / oid[2:]
+    return cache_dir(project) / object_name(oid)
 
 
 def artifacts(project: Path, targets: Sequence[str] = ()) -> list[Artifact]:

@@ -173,7 +173,7 @@ class Bucket:
 
     @property
     def client(self) -> Any:
-        """The S3 client of botocore, for questions that only `backbeat doctor` asks."""
+        """The S3 client of botocore, for what one command alone asks of a bucket."""
         return self._client
 
     def _url(self, key: str) -> str:
