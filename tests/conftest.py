@@ -35,7 +35,8 @@ def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_project(tiny_project: Path) -> Path:
     """The same with a trained and evaluated model. Copy it before changing it."""
     from backbeat.transcription.evaluate import evaluate
-    from backbeat.transcription.train import Hardware, train
+    from backbeat.transcription.train import train
+    from backbeat.transcription.trainer import Hardware
 
     train(tiny_project, hardware=Hardware(accelerator="cpu", devices="1"))
     evaluate(tiny_project)

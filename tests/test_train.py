@@ -1,5 +1,6 @@
 """Training: what it leaves behind, that it repeats, and that it survives being killed."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,8 +17,9 @@ from safetensors.torch import load_file
 from backbeat.config import load_params
 from backbeat.errors import BackbeatError, ConfigError, ShardError
 from backbeat.transcription.augment import augment
-from backbeat.transcription.dataset import Windows
-from backbeat.transcription.train import Hardware, TrainResult, train
+from backbeat.transcription.dataset import Windows, open_shards, recordings_digest, sequences_of
+from backbeat.transcription.train import TrainResult, train
+from backbeat.transcription.trainer import Hardware
 from backbeat.transcription.training import onset_velocity_loss
 from backbeat.transcription.weights import load_model
 from tiny_pipeline import set_params
@@ -38,6 +40,10 @@ def train_here(project: Path) -> TrainResult:
     return train(project, hardware=CPU)
 
 
+def shards_of(project: Path) -> Path:
+    return project / "data/processed/egmd_mini"
+
+
 def leftovers(project: Path) -> list[Path]:
     return [path for path in (project / ".dvc/cache/staging/training").rglob("*") if path.is_file()]
 
@@ -49,6 +55,16 @@ def test_training_leaves_a_model_curves_and_no_checkpoints(project: Path) -> Non
     curve = (project / "reports/training/plots/metrics/validation/onset_f1.tsv").read_text().splitlines()
     assert len(curve) == 1 + result.epochs
     assert not leftovers(project)
+
+
+def test_what_training_took_is_beside_the_curves_and_not_in_them(project: Path) -> None:
+    train_here(project)
+    run = json.loads((project / "reports/training_run.json").read_text())
+    assert list(run) == ["training_s", "device", "accelerator", "devices", "threads"]
+    assert (run["accelerator"], run["devices"], run["threads"]) == ("cpu", 1, torch.get_num_threads())
+    curves = [path for path in (project / "reports/training").rglob("*") if path.is_file()]
+    assert curves
+    assert not [path for path in curves if "training_s" in path.read_text()]
 
 
 def test_the_model_says_what_it_came_from(project: Path) -> None:
@@ -198,6 +214,21 @@ def test_tensorboard_logs_are_written_on_request(project: Path, tmp_path: Path) 
 def test_evaluation_says_what_it_came_from(trained_project: Path) -> None:
     evaluation = json.loads((trained_project / "reports/evaluation.json").read_text())
     assert {"dataset", "license", "data", "model", "train", "class_map", "revision"} <= set(evaluation["provenance"])
+    worst = evaluation["worst_sequences"]
+    assert worst == sorted(worst, key=lambda one: one["onset_f1"])
+    assert {one["sequence"] for one in worst} <= {
+        one.id for one in sequences_of(open_shards(shards_of(trained_project)), "test")
+    }
+
+
+def test_test_data_is_the_same_whatever_the_features(trained_project: Path) -> None:
+    sequences = sequences_of(open_shards(shards_of(trained_project)), "test")
+    assert recordings_digest(sequences) == recordings_digest(sequences[::-1])
+    assert recordings_digest(sequences) != recordings_digest(sequences[1:])
+    other = dataclasses.replace(sequences[0], recording=(1, 2))
+    assert recordings_digest(sequences) != recordings_digest([other, *sequences[1:]])
+    wider = [dataclasses.replace(one, n_frames=2 * one.n_frames) for one in sequences]
+    assert recordings_digest(sequences) == recordings_digest(wider)
     metrics = json.loads((trained_project / "reports/metrics.json").read_text())
     assert set(metrics) == {"onset_tolerance_s", "test", "seen_kits", "held_out_kits"}
     assert metrics["test"]["onsets"] == metrics["seen_kits"]["onsets"] + metrics["held_out_kits"]["onsets"]

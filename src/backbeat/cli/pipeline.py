@@ -69,8 +69,9 @@ def train(
     """Train the transcriber on the shards."""
     need_training_packages()
     from backbeat.transcription import train as stage
+    from backbeat.transcription.trainer import Hardware
 
-    hardware = stage.Hardware(accelerator, devices, nodes, strategy)
+    hardware = Hardware(accelerator, devices, nodes, strategy)
     result = stage.train(find_project(), hardware=hardware, tensorboard=tensorboard)
     if not result.is_first:
         return

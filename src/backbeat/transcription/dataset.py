@@ -29,7 +29,10 @@ LABEL_BESIDE_ONSET = 0.5
 
 @dataclass(frozen=True)
 class SequenceRef:
-    """Where a sequence is: its shard, its row there, its frames; and what groups it belongs to."""
+    """Where a sequence is: its shard, its row there, its frames; what groups it belongs to; and what it was made from.
+
+    `recording` holds the CRC-32 of the sound file and of the MIDI file.
+    """
 
     shard: Shard
     row: int
@@ -39,6 +42,7 @@ class SequenceRef:
     kit_name: str
     first_frame: int
     n_frames: int
+    recording: tuple[int, int]
 
     def frames(self) -> NDArray[np.uint8]:
         """Return the whole spectrogram, shape (frames, mels)."""
@@ -100,8 +104,14 @@ def sequences_of(
         for row, (info, first_frame, n_frames) in enumerate(shard.infos()):
             style = info.style.split("/")[0]
             name = shard.attributes["kit_name"]
-            chosen.append(SequenceRef(shard, row, info.id, style, kit, name, first_frame, n_frames))
+            recording = (info.wav_crc32, info.midi_crc32)
+            chosen.append(SequenceRef(shard, row, info.id, style, kit, name, first_frame, n_frames, recording))
     return chosen
+
+
+def recordings_digest(sequences: list[SequenceRef]) -> str:
+    """Return one digest for the recordings and annotations of sequences, whatever the features made of them."""
+    return digest_of(sorted((sequence.id, sequence.kit, *sequence.recording) for sequence in sequences))
 
 
 class WindowDataset(Dataset[Windows]):

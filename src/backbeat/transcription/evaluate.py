@@ -23,7 +23,14 @@ from backbeat.progress import progress
 from backbeat.provenance import file_digest, git_revision
 from backbeat.storage.staging import new_file
 from backbeat.transcription import plots, weights
-from backbeat.transcription.dataset import SequenceRef, data_digest, open_shards, reference_by_class, sequences_of
+from backbeat.transcription.dataset import (
+    SequenceRef,
+    data_digest,
+    open_shards,
+    recordings_digest,
+    reference_by_class,
+    sequences_of,
+)
 from backbeat.transcription.decode import Peaks, all_peaks
 from backbeat.transcription.metrics import (
     Reference,
@@ -34,6 +41,9 @@ from backbeat.transcription.metrics import (
     summarize_by,
     threshold_curve,
 )
+
+# So many sequences are named as the worst ones: as many as somebody listens to.
+WORST_SEQUENCES = 10
 
 METRICS_FILE = "reports/metrics.json"
 EVALUATION_FILE = "reports/evaluation.json"
@@ -80,11 +90,23 @@ def evaluate(project: Path) -> dict[str, Any]:
 
     held_out = frozenset(card.provenance.held_out_kits)
     result = _result([one.score for one in scored], classes, held_out)
+    result["worst_sequences"] = [
+        {
+            "sequence": one.sequence.id,
+            "kit": one.sequence.kit,
+            "kit_name": one.sequence.kit_name,
+            "style": one.sequence.style,
+            "onsets": int((one.score.onset.found + one.score.onset.missed).sum()),
+            "onset_f1": round(one.score.onset.micro, 4),
+        }
+        for one in sorted(scored, key=lambda one: (one.score.onset.micro, one.sequence.id, one.sequence.kit))
+    ][:WORST_SEQUENCES]
     result["thresholds"] = dict(zip(classes.classes, card.thresholds, strict=True))
     result["provenance"] = {
         "dataset": shards[0].attributes["dataset"],
         "license": shards[0].attributes["license"],
         "data": data_digest(shards),
+        "test_data": recordings_digest(sequences),
         "model": file_digest(path),
         "train": card.provenance.train,
         "evaluate": params.evaluate.model_dump(),

@@ -1,5 +1,8 @@
 """The stage `train`: shards in, `models/transcriber.safetensors` and `reports/training/` out.
 
+What it took, in seconds and on what, is in `reports/training_run.json`: apart from the curves, which are the same for
+every run of one seed on one machine.
+
 While it runs, checkpoints and training curves are kept in the staging store, under the digest of the data and the
 parameters and the code; a run that was killed continues from its last epoch, one with other data, parameters or code
 does not. Devices, nodes and strategy come from the environment and Lightning (`backbeat train --devices 4 --nodes 2`),
@@ -8,18 +11,16 @@ never from `params.yaml`: a batch is shared among them, so they change how long 
 
 from __future__ import annotations
 
-import logging
+import json
+import platform
 import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import Logger
-from rich.console import Console
+from lightning.pytorch.callbacks import Timer
 from torch.utils.data import DataLoader
 
 from backbeat.config import FeatureParams, Params, TrainParams, load_params
@@ -29,7 +30,7 @@ from backbeat.drums.classes import ClassMap, class_map, load_drums
 from backbeat.drums.shards import Shard
 from backbeat.errors import ConfigError, ShardError
 from backbeat.provenance import digest_of, file_digest, git_revision
-from backbeat.storage.staging import link_folder, open_staging
+from backbeat.storage.staging import link_folder, new_file, open_staging
 from backbeat.transcription import weights
 from backbeat.transcription.dataset import (
     SequenceRef,
@@ -40,22 +41,14 @@ from backbeat.transcription.dataset import (
     open_shards,
     sequences_of,
 )
-from backbeat.transcription.training import MONITOR, TranscriptionTask
+from backbeat.transcription.trainer import Hardware, make_trainer
+from backbeat.transcription.training import TranscriptionTask
 
 CURVES_FOLDER = "reports/training"
+RUN_FILE = "reports/training_run.json"
 
 # Loader processes beside a GPU; on the CPU they would only compete with training for the same cores.
 GPU_LOADERS = 4
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where training runs, in Lightning's own terms."""
-
-    accelerator: str = "auto"
-    devices: str = "auto"
-    nodes: int = 1
-    strategy: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,8 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
     )
     last = run_folder / "last.ckpt"
     resumed = last.exists()
-    trainer = _trainer(params.train, hardware or Hardware(), run_folder, tensorboard)
+    timer = Timer()
+    trainer = make_trainer(params.train, hardware or Hardware(), run_folder, [timer], tensorboard)
     loader = _loader(shards, params.train, classes, features, trainer)
     _fit(trainer, task, loader, last if resumed else None)
 
@@ -126,6 +120,7 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
     trainer.strategy.barrier()
     if trainer.is_global_zero:
         _publish(project, task, card, run_folder)
+        _write_run(project / RUN_FILE, trainer, timer)
     return TrainResult(
         is_first=trainer.is_global_zero,
         model=project / weights.MODEL_FILE,
@@ -195,71 +190,6 @@ def _loader(
     )
 
 
-def _trainer(params: TrainParams, hardware: Hardware, run_folder: Path, tensorboard: Path | None) -> lightning.Trainer:
-    from dvclive.lightning import DVCLiveLogger
-
-    curves = DVCLiveLogger(
-        dir=str(run_folder / "curves"), resume=True, report=None, save_dvc_exp=False, dvcyaml=None, cache_images=False
-    )
-    loggers: list[Logger] = [curves]
-    if tensorboard is not None:
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        loggers.append(TensorBoardLogger(tensorboard))
-    # Both act right after validation: a run that continues from a checkpoint ends the epoch it was in once more, and
-    # there is no score then.
-    keep_best = ModelCheckpoint(
-        run_folder, filename="best", monitor=MONITOR, mode="max", save_last=True, save_on_train_epoch_end=False
-    )
-    stop_early = EarlyStopping(MONITOR, mode="max", patience=params.patience_epochs, check_on_train_epoch_end=False)
-    # Lightning announces devices, tips and its own products at level INFO.
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    console = Console(stderr=True)
-    shown = RichProgressBar(leave=False) if console.is_terminal else _EpochLines(console, params)
-    return lightning.Trainer(
-        accelerator=hardware.accelerator,
-        devices=hardware.devices if not hardware.devices.isdigit() else int(hardware.devices),
-        num_nodes=hardware.nodes,
-        strategy=hardware.strategy,
-        precision=_precision(params, hardware),
-        max_steps=params.steps,
-        gradient_clip_val=1.0,
-        logger=loggers,
-        callbacks=[keep_best, stop_early, shown],
-        num_sanity_val_steps=0,
-        enable_progress_bar=console.is_terminal,
-        enable_model_summary=False,
-        log_every_n_steps=params.steps_per_epoch,
-    )
-
-
-class _EpochLines(Callback):
-    """A line for each epoch, where there is no terminal for a bar."""
-
-    def __init__(self, console: Console, params: TrainParams) -> None:
-        self._console = console
-        self._params = params
-
-    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        score = float(trainer.callback_metrics[MONITOR])
-        done = f"step {trainer.global_step} of {self._params.steps}"
-        self._console.print(f"{done}: validation onset F1 {score:.3f}", highlight=False)
-
-
-def _precision(params: TrainParams, hardware: Hardware) -> Any:
-    if params.precision != "auto":
-        return params.precision
-    on_gpu = (
-        hardware.accelerator != "cpu"
-        and torch.cuda.is_available()
-        and torch.cuda.is_bf16_supported(including_emulation=False)
-    )
-    return "bf16-mixed" if on_gpu else "32-true"
-
-
 def _fit(trainer: lightning.Trainer, task: TranscriptionTask, loader: DataLoader[Windows], last: Path | None) -> None:
     # One empty validation batch: validation works on whole sequences at the end of the epoch.
     validation = DataLoader([0], batch_size=1)  # type: ignore[arg-type, var-annotated]
@@ -286,6 +216,20 @@ def _publish(project: Path, task: TranscriptionTask, card: weights.ModelCard, ru
     for curve in curves.rglob("*.tsv"):
         _keep_last_of_each_step(curve)
     shutil.rmtree(run_folder)
+
+
+def _write_run(path: Path, trainer: lightning.Trainer, timer: Timer) -> None:
+    """Write how long training took, the parts of a continued run together, and what it ran on."""
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    run = {
+        "training_s": round(timer.time_elapsed("train")),
+        "device": torch.cuda.get_device_name() if on_gpu else f"CPU ({platform.machine()})",
+        "accelerator": trainer.strategy.root_device.type,
+        "devices": trainer.world_size,
+        "threads": torch.get_num_threads(),
+    }
+    with new_file(path) as part:
+        part.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
 
 
 def _keep_last_of_each_step(curve: Path) -> None:

@@ -1,0 +1,1 @@
+"""Experiments that can be compared: presets, runs, tables, repetition."""

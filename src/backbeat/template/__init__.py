@@ -1,0 +1,1 @@
+"""Making the template somebody else's project."""
