@@ -75,3 +75,7 @@ class StorageError(BackbeatError):
 
 class CloudError(BackbeatError):
     """The bucket cannot be reached, refuses, or does not hold what it should."""
+
+
+class ExperimentError(BackbeatError):
+    """A preset, a revision or an experiment is not there, cannot be run, or cannot be compared."""

@@ -62,6 +62,15 @@ class MirrorPolicy(Strict):
     tried_first: bool
 
 
+class ComputePrices(Strict):
+    """What renting processors costs; None is not known."""
+
+    as_of: dt.date
+    source: Annotated[str, Field(pattern=r"^https://\S+$")]
+    cpu_usd_per_core_hour: Amount | None
+    gpu_usd_per_hour: Amount | None
+
+
 class CloudConfig(Strict):
     """The whole of `configs/cloud.yaml`."""
 
@@ -69,6 +78,7 @@ class CloudConfig(Strict):
     budgets: Budgets
     limits: Limits
     mirror: MirrorPolicy
+    compute: ComputePrices
 
 
 def load_cloud_config(project: Path) -> CloudConfig:

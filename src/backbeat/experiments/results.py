@@ -1,0 +1,222 @@
+"""What one state of the project has come to: parameters, scores, data and cost of a revision, an experiment, or of now.
+
+Everything is read out of files that Git tracks (`params.yaml`, `dvc.lock`, `reports/`), so that it is known of every
+revision without its data. An experiment of DVC is a Git commit under `refs/exps/`, found by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from backbeat.errors import ExperimentError
+from backbeat.remote.policy import ComputePrices, load_cloud_config
+
+WORKSPACE = "workspace"
+
+PARAMS_FILE = "params.yaml"
+LOCK_FILE = "dvc.lock"
+METRICS_FILE = "reports/metrics.json"
+EVALUATION_FILE = "reports/evaluation.json"
+TRAINING_FILE = "reports/training_run.json"
+
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """How long training took, and on what: `reports/training_run.json`."""
+
+    training_s: int
+    device: str
+    accelerator: str
+    devices: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What scores were taken on: two results are comparable where these are equal.
+
+    Args:
+        test_data: digest of the test recordings and their annotations.
+        class_map: which classes were told apart.
+        onset_tolerance_s: how close an onset had to be, in seconds.
+    """
+
+    test_data: str | None
+    class_map: str
+    onset_tolerance_s: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one state of the project has come to.
+
+    Args:
+        name: as it was asked for: a revision, an experiment, or `workspace`.
+        revision: the full commit hash; None is the workspace.
+        params: `params.yaml`, flat: `train.learning_rate`.
+        metrics: `reports/metrics.json`, flat: `test.onset_f1`; empty where nothing was evaluated.
+        dataset: the dataset's name.
+        data_hash: DVC's hash of the shards in `dvc.lock`; None where there are none.
+        evaluated_on: what the scores were taken on; None where nothing was evaluated.
+        training: what training took; None where that was not written down.
+        cost_usd: what that would cost by `configs/cloud.yaml` of the workspace; None where no price is known.
+    """
+
+    name: str
+    revision: str | None
+    params: Mapping[str, object]
+    metrics: Mapping[str, float]
+    dataset: str
+    data_hash: str | None
+    evaluated_on: Evaluated | None
+    training: TrainingRun | None
+    cost_usd: float | None
+
+
+def read_result(project: Path, name: str) -> Result:
+    """Read what a revision, an experiment or the workspace has come to.
+
+    Raises:
+        ExperimentError: if there is no such revision, or one of its files cannot be read.
+    """
+    revision = resolve(project, name)
+    params = _mapping(project, revision, name, PARAMS_FILE)
+    if not params:
+        step = "name a revision of this project, an experiment (dvc exp list), or workspace"
+        raise ExperimentError(f"{name} has no {PARAMS_FILE}", next_step=step)
+    dataset = str(params.get("dataset"))
+    training = _training(_mapping(project, revision, name, TRAINING_FILE), name)
+    evaluation = _mapping(project, revision, name, EVALUATION_FILE)
+    metrics = dict(flat(_mapping(project, revision, name, METRICS_FILE)))
+    return Result(
+        name=name,
+        revision=revision,
+        params=dict(flat(params)),
+        metrics={key: float(value) for key, value in metrics.items() if isinstance(value, int | float)},
+        dataset=dataset,
+        data_hash=_data_hash(_mapping(project, revision, name, LOCK_FILE), f"data/processed/{dataset}"),
+        evaluated_on=_evaluated(evaluation),
+        training=training,
+        cost_usd=cost_usd(training, load_cloud_config(project).compute) if training else None,
+    )
+
+
+def resolve(project: Path, name: str) -> str | None:
+    """Return the commit of a Git revision or of an experiment; None for the workspace.
+
+    A name that Git knows is Git's, as in DVC. Of experiments that share a name, the one that began at the present
+    commit is meant.
+
+    Raises:
+        ExperimentError: if there is none, or several experiments have that name and none began here.
+    """
+    if name == WORKSPACE:
+        return None
+    revision = _git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if revision is not None:
+        return revision.decode().strip()
+    named = {baseline: commit for baseline, found, commit in experiments(project) if found == name}
+    if not named:
+        step = "dvc exp list --all-commits shows experiments, git log revisions"
+        raise ExperimentError(f"there is no revision and no experiment called {name!r}", next_step=step)
+    head = (_git(project, "rev-parse", "HEAD") or b"").decode().strip()
+    if len(named) > 1 and head not in named:
+        raise ExperimentError(
+            f"several experiments are called {name!r}",
+            expected="one that began at the present commit",
+            got=", ".join(f"{commit[:8]} (of {baseline[:8]})" for baseline, commit in sorted(named.items())),
+            next_step="name its commit instead",
+        )
+    return named[head] if head in named else next(iter(named.values()))
+
+
+def experiments(project: Path) -> list[tuple[str, str, str]]:
+    """Return (baseline commit, name, commit) of every finished experiment of this clone, sorted."""
+    listed = _git(project, "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps") or b""
+    found = []
+    for line in listed.decode().splitlines():
+        reference, commit = line.split(" ")
+        parts = reference.split("/")
+        # refs/exps/<two digits>/<38 digits>/<name>; what else is there is DVC's own.
+        if len(parts) == 5 and len(parts[2] + parts[3]) == len(commit):
+            found.append((parts[2] + parts[3], parts[4], commit))
+    return sorted(found)
+
+
+def read_file(project: Path, revision: str | None, path: str) -> bytes | None:
+    """Return a file of a commit, or of the workspace where `revision` is None; None where it is not there."""
+    if revision is None:
+        return (project / path).read_bytes() if (project / path).is_file() else None
+    return _git(project, "cat-file", "blob", f"{revision}:{path}")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested mappings as `a.b.c` and their values; lists stay whole."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def cost_usd(run: TrainingRun, prices: ComputePrices) -> float | None:
+    """Return what a training run would cost on rented machines, in US dollars; None where no price is known."""
+    on_cpu = run.accelerator == "cpu"
+    price = prices.cpu_usd_per_core_hour if on_cpu else prices.gpu_usd_per_hour
+    processors = run.devices * run.threads if on_cpu else run.devices
+    return None if price is None else run.training_s / SECONDS_PER_HOUR * processors * price
+
+
+def _mapping(project: Path, revision: str | None, name: str, path: str) -> dict[str, Any]:
+    content = read_file(project, revision, path)
+    try:
+        # Numbers as JSON writes them are numbers to `json` alone: YAML 1.1 takes 1e-05 for a word.
+        values = {} if content is None else (json.loads if path.endswith(".json") else yaml.safe_load)(content)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ExperimentError(f"{path} of {name} cannot be read", got=str(error).split("\n", 1)[0]) from error
+    if not isinstance(values, dict):
+        raise ExperimentError(f"{path} of {name} cannot be read", expected="a mapping", got=type(values).__name__)
+    return values
+
+
+def _training(values: Mapping[str, Any], name: str) -> TrainingRun | None:
+    if not values:
+        return None
+    try:
+        return TrainingRun(**values)
+    except TypeError as error:
+        raise ExperimentError(f"{TRAINING_FILE} of {name} cannot be read", got=str(error)) from error
+
+
+def _evaluated(evaluation: Mapping[str, Any]) -> Evaluated | None:
+    provenance = evaluation.get("provenance")
+    if not isinstance(provenance, Mapping):
+        return None
+    tolerance_s = provenance.get("evaluate", {}).get("onset_tolerance_s")
+    return Evaluated(provenance.get("test_data"), str(provenance.get("class_map")), float(tolerance_s or 0))
+
+
+def _data_hash(lock: Mapping[str, Any], folder: str) -> str | None:
+    for stage in lock.get("stages", {}).values():
+        for out in stage.get("outs", []):
+            if out.get("path") == folder:
+                return str(out["md5"])
+    return None
+
+
+def _git(project: Path, *words: str) -> bytes | None:
+    """Return what Git prints, or None where it fails: the thing asked for is not there."""
+    try:
+        done = subprocess.run(["git", "-C", str(project), *words], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise ExperimentError("git is not installed", next_step="install it: comparisons read revisions") from None
+    return done.stdout if done.returncode == 0 else None

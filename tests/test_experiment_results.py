@@ -1,0 +1,109 @@
+"""What a revision, an experiment or the workspace has come to, read out of Git."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from backbeat.errors import ExperimentError
+from backbeat.experiments.results import TrainingRun, cost_usd, experiments, read_result, resolve
+from backbeat.remote.policy import load_cloud_config
+
+REPOSITORY = Path(__file__).parents[1]
+RUN = {"training_s": 7200, "device": "CPU (x86_64)", "accelerator": "cpu", "devices": 1, "threads": 2}
+
+
+def git(project: Path, *words: str) -> str:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *identity, *words], cwd=project, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def write(project: Path, *, learning_rate: float, onset_f1: float) -> None:
+    (project / "reports").mkdir(exist_ok=True)
+    (project / "params.yaml").write_text(f"dataset: egmd_mini\ntrain:\n  learning_rate: {learning_rate}\n")
+    (project / "reports/metrics.json").write_text(json.dumps({"test": {"onset_f1": onset_f1}}))
+    provenance = {"test_data": "ab", "class_map": "drums7", "evaluate": {"onset_tolerance_s": 0.05}}
+    (project / "reports/evaluation.json").write_text(json.dumps({"provenance": provenance}))
+    (project / "reports/training_run.json").write_text(json.dumps(RUN))
+    lock = {"stages": {"preprocess": {"outs": [{"path": "data/processed/egmd_mini", "md5": "cd.dir"}]}}}
+    (project / "dvc.lock").write_text(json.dumps(lock))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/cloud.yaml").write_bytes((REPOSITORY / "configs/cloud.yaml").read_bytes())
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    write(tmp_path, learning_rate=0.003, onset_f1=0.88)
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "--quiet", "--message", "first")
+    return tmp_path
+
+
+def as_experiment(project: Path, name: str, **values: float) -> str:
+    """Leave the workspace as it was, and a commit where DVC keeps experiments of the present one."""
+    baseline = git(project, "rev-parse", "HEAD")
+    write(project, **values)
+    commit = git(project, "commit-tree", git(project, "stash", "create") + "^{tree}", "-p", baseline, "-m", name)
+    git(project, "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}", commit)
+    git(project, "checkout", "--", ".")
+    return commit
+
+
+def test_a_revision_and_the_workspace_are_read_apart(project: Path) -> None:
+    write(project, learning_rate=0.001, onset_f1=0.9)
+    before, now = read_result(project, "main"), read_result(project, "workspace")
+    assert before.revision == git(project, "rev-parse", "HEAD")
+    assert now.revision is None
+    assert (before.params["train.learning_rate"], now.params["train.learning_rate"]) == (0.003, 0.001)
+    assert (before.metrics, now.metrics) == ({"test.onset_f1": 0.88}, {"test.onset_f1": 0.9})
+    assert before.data_hash == "cd.dir"
+    assert before.evaluated_on is not None
+    assert before.evaluated_on.test_data == "ab"
+    assert before.training == TrainingRun(**RUN)
+
+
+def test_an_experiment_is_found_by_its_name(project: Path) -> None:
+    commit = as_experiment(project, "slow", learning_rate=0.0001, onset_f1=0.7)
+    assert read_result(project, "slow").revision == commit
+    assert read_result(project, "slow").metrics["test.onset_f1"] == 0.7
+    assert experiments(project) == [(git(project, "rev-parse", "HEAD"), "slow", commit)]
+
+
+def test_of_two_experiments_of_one_name_the_one_that_began_here_is_meant(project: Path) -> None:
+    older = as_experiment(project, "slow", learning_rate=0.0001, onset_f1=0.7)
+    git(project, "commit", "--quiet", "--allow-empty", "--message", "second")
+    newer = as_experiment(project, "slow", learning_rate=0.0001, onset_f1=0.8)
+    assert resolve(project, "slow") == newer != older
+    git(project, "commit", "--quiet", "--allow-empty", "--message", "third")
+    with pytest.raises(ExperimentError, match="several experiments"):
+        resolve(project, "slow")
+
+
+@pytest.mark.parametrize("name", ["nothing", "--all", "main:params.yaml"])
+def test_what_is_no_revision_is_one_clear_error(project: Path, name: str) -> None:
+    with pytest.raises(ExperimentError, match="no revision and no experiment"):
+        read_result(project, name)
+
+
+def test_what_was_never_evaluated_has_no_scores(project: Path) -> None:
+    for name in ("metrics", "evaluation", "training_run"):
+        (project / f"reports/{name}.json").unlink()
+    result = read_result(project, "workspace")
+    assert (result.metrics, result.evaluated_on, result.training, result.cost_usd) == ({}, None, None, None)
+
+
+def test_a_file_that_cannot_be_read_is_named(project: Path) -> None:
+    (project / "reports/metrics.json").write_text("{")
+    with pytest.raises(ExperimentError, match=r"reports/metrics\.json of workspace"):
+        read_result(project, "workspace")
+
+
+def test_cost_is_hours_times_processors_times_price(project: Path) -> None:
+    prices = load_cloud_config(project).compute
+    assert cost_usd(TrainingRun(**RUN), prices) == pytest.approx(2 * 2 * 0.09)
+    on_gpu = TrainingRun(3600, "a GPU", "cuda", 8, 16)
+    assert cost_usd(on_gpu, prices) is None
+    assert cost_usd(on_gpu, prices.model_copy(update={"gpu_usd_per_hour": 2.5})) == pytest.approx(20)
