@@ -158,3 +158,9 @@ def test_nearest_project_is_the_one(tmp_path: Path) -> None:
 def test_without_a_project_the_next_step_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="run the command inside the clone"):
         find_project(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["1e-05", "1E-05", "0.00001", "1.0e-5", "+1e-5"])
+def test_a_small_number_is_a_number_however_it_is_written(text: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(f"weight_decay: {text}\nname: 1e-05x\n")
+    assert load_yaml(tmp_path / "params.yaml") == {"weight_decay": 0.00001, "name": "1e-05x"}

@@ -7,6 +7,7 @@ model that knows every key, its type and its unit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -127,7 +128,7 @@ class Params(Strict):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """`SafeLoader` without aliases and without duplicate keys."""
+    """`SafeLoader` without aliases and without duplicate keys, and with the numbers of YAML 1.2."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -149,6 +150,12 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1 takes 1e-05 for a word, and that is how `dvc exp run -S` writes a small number into params.yaml.
+_StrictLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def load_yaml(path: Path) -> Any:
     """Load a YAML file with duplicate keys and aliases refused.
 
@@ -156,15 +163,29 @@ def load_yaml(path: Path) -> Any:
         ConfigError: if the file is missing or is not such YAML; the message has the line.
     """
     try:
-        with path.open(encoding="utf-8") as text:
-            return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with fewer features
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing", next_step="run the command in the root of the clone") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read", expected="a file", got=str(error)) from error
-    # PyYAML raises a ValueError for text that is not UTF-8 and for dates that no calendar has.
+    return parse_yaml(content, str(path))
+
+
+def parse_yaml(content: bytes, where: str) -> Any:
+    """Return the values of a YAML text, with duplicate keys and aliases refused.
+
+    Args:
+        content: the text, in UTF-8.
+        where: what to call it in a message.
+
+    Raises:
+        ConfigError: if it is not such YAML; the message has the line.
+    """
+    try:
+        return yaml.load(content.decode(), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with fewer features
+    # PyYAML raises a ValueError for dates that no calendar has, Python for text that is not UTF-8.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML", got=str(error), next_step="correct that line") from error
+        raise ConfigError(f"{where} is not valid YAML", got=str(error), next_step="correct that line") from error
 
 
 def validated(model: type[ModelT], values: Any, where: str) -> ModelT:

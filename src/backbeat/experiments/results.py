@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from backbeat.config import parse_yaml
 from backbeat.errors import ExperimentError
 from backbeat.remote.policy import ComputePrices, load_cloud_config
 
@@ -178,11 +177,15 @@ def cost_usd(run: TrainingRun, prices: ComputePrices) -> float | None:
 
 def _mapping(project: Path, revision: str | None, name: str, path: str) -> dict[str, Any]:
     content = read_file(project, revision, path)
-    try:
-        # Numbers as JSON writes them are numbers to `json` alone: YAML 1.1 takes 1e-05 for a word.
-        values = {} if content is None else (json.loads if path.endswith(".json") else yaml.safe_load)(content)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ExperimentError(f"{path} of {name} cannot be read", got=str(error).split("\n", 1)[0]) from error
+    if content is None:
+        return {}
+    if not path.endswith(".json"):
+        values = parse_yaml(content, f"{path} of {name}")
+    else:
+        try:
+            values = json.loads(content)
+        except ValueError as error:
+            raise ExperimentError(f"{path} of {name} cannot be read", got=str(error)) from error
     if not isinstance(values, dict):
         raise ExperimentError(f"{path} of {name} cannot be read", expected="a mapping", got=type(values).__name__)
     return values
