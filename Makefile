@@ -13,7 +13,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes --c
 	--requirement pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro check test test-slow bench docs format lock clean
+.PHONY: help setup repro check test test-slow bench docs site links format lock dist clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,13 +25,11 @@ repro: setup  ## From nothing to a trained and evaluated model
 	dvc repro
 	backbeat metrics
 
-check: setup  ## Format, lint, types, import contracts, rules for pipeline files, secrets
-	ruff format --check src tests bench docs
-	ruff check src tests bench docs
-	mypy
-	lint-imports --no-cache
-	backbeat storage check
-	pre-commit run --all-files secrets
+check: setup  ## Format, lint, types, import contracts, secrets, pipeline and workflow files, documents, file sizes
+	ruff format --check .
+	ruff check .
+	SKIP=format,lint pre-commit run --all-files
+	$(MAKE) --no-print-directory site
 
 test: setup  ## Run the tests, a module in each of three processes: some minutes
 	pytest -n 3 --dist loadfile -m "not slow"
@@ -46,26 +44,44 @@ bench: setup  ## Measure against the usual tools; writes reports/benchmarks.json
 docs: setup  ## Put the output of commands into the documents
 	python docs/refresh.py
 
+site: setup  ## Make the documents a site, build/site; a warning is an error
+	rm -rf build/site
+	sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --fresh-env --doctree-dir build/doctrees docs build/site
+
+links: setup  ## Ask every address in the documents whether it is still there
+	sphinx-build --quiet --builder linkcheck --fresh-env --doctree-dir build/doctrees docs build/links
+
 format: setup  ## Format the code, sort its imports
-	ruff format src tests bench docs
-	ruff check --fix src tests bench docs
+	ruff format .
+	ruff check --fix .
 
 lock: setup  ## Resolve the dependencies anew
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header pyproject.toml --output-file requirements.lock
+	echo hatchling | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header - --output-file .ci/build.lock
+
+dist: $(VENV)/.uv  ## Build the packages, with build tools of known hashes
+	rm -rf dist
+	$(UV) build --quiet --build-constraints .ci/build.lock --require-hashes
 
 clean:  ## Remove what setup made; data, models and DVC's cache stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.uv: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "error: $(PYTHON) is not Python 3.11 to 3.13; name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	sed -n '/^uv==/,/^[^ ]/{/^uv==/p;/^ /p;}' requirements.lock > $(VENV)/uv.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.uv requirements.lock pyproject.toml
 ifeq ($(TORCH),cpu)
 	$(UV) pip install --quiet --python $(BIN)/python --torch-backend cpu torch==2.11.0 torchaudio==2.11.0
 endif
 	$(INSTALL) --extra dev
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@# The stage in the head of each hunk of `git diff dvc.lock`: .gitattributes.
+	@git config diff.dvc-lock.xfuncname '^  ([a-z][^:]*):$$' 2>/dev/null || true
 	touch $@

@@ -101,6 +101,21 @@ def test_a_file_that_cannot_be_read_is_named(project: Path) -> None:
         read_result(project, "workspace")
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("training_run", {**RUN, "training_s": "long"}),
+        ("training_run", {"seconds": 3}),
+        ("evaluation", {"provenance": "mine"}),
+        ("evaluation", {"provenance": {"class_map": "drums7", "evaluate": {"onset_tolerance_s": "near"}}}),
+    ],
+)
+def test_what_has_other_types_is_one_clear_error(project: Path, file: str, content: object) -> None:
+    (project / f"reports/{file}.json").write_text(json.dumps(content))
+    with pytest.raises(ExperimentError, match=rf"reports/{file}\.json of workspace cannot be read"):
+        read_result(project, "workspace")
+
+
 def test_cost_is_hours_times_processors_times_price(project: Path) -> None:
     prices = load_cloud_config(project).compute
     assert cost_usd(TrainingRun(**RUN), prices) == pytest.approx(2 * 2 * 0.09)

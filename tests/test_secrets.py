@@ -32,6 +32,7 @@ from mirrored import with_own_copy
 from one_dataset import BODY, fetched, record_of
 from refusing_proxy import RefusingProxy, refusing_proxy
 from s3_server import BUCKET, REPOSITORY, commit, environment, new_repository, point_at, run, s3_server
+from template_settings import as_template
 
 BACKBEAT = str(Path(sys.executable).with_name("backbeat"))
 
@@ -190,6 +191,7 @@ def canaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: RefusingPro
                  "configs/datasets/egmd_mini.yaml", "data/dvc.yaml"):  # fmt: skip
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, project / name)
+    as_template(project)
     monkeypatch.chdir(project)
     # What asks nobody for keys, and takes seconds.
     slow = {"GPU", "dvc.lock"}
@@ -216,7 +218,7 @@ COMMANDS = [
     ("doctor",),
     ("doctor", "--json"),
     ("doctor", "--offline"),
-    ("init", "--yes", "--bucket", "my-drums"),
+    ("init", "--yes", "--bucket", "drum-bucket"),
     ("init", "--yes", "--bucket", "x"),
     ("datasets", "list"),
 ]

@@ -151,7 +151,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 # YAML 1.1 takes 1e-05 for a word, and that is how `dvc exp run -S` writes a small number into params.yaml.
-_StrictLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 

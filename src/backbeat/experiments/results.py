@@ -11,7 +11,9 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from backbeat.config import parse_yaml
 from backbeat.errors import ExperimentError
@@ -26,6 +28,8 @@ EVALUATION_FILE = "reports/evaluation.json"
 TRAINING_FILE = "reports/training_run.json"
 
 SECONDS_PER_HOUR = 3600
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def read_result(project: Path, name: str) -> Result:
         metrics={key: float(value) for key, value in metrics.items() if isinstance(value, int | float)},
         dataset=dataset,
         data_hash=_data_hash(_mapping(project, revision, name, LOCK_FILE), f"data/processed/{dataset}"),
-        evaluated_on=_evaluated(evaluation),
+        evaluated_on=_evaluated(evaluation, name),
         training=training,
         cost_usd=cost_usd(training, load_cloud_config(project).compute) if training else None,
     )
@@ -192,27 +196,32 @@ def _mapping(project: Path, revision: str | None, name: str, path: str) -> dict[
 
 
 def _training(values: Mapping[str, Any], name: str) -> TrainingRun | None:
-    if not values:
-        return None
-    try:
-        return TrainingRun(**values)
-    except TypeError as error:
-        raise ExperimentError(f"{TRAINING_FILE} of {name} cannot be read", got=str(error)) from error
+    return _typed(TrainingRun, values, f"{TRAINING_FILE} of {name}") if values else None
 
 
-def _evaluated(evaluation: Mapping[str, Any]) -> Evaluated | None:
+def _evaluated(evaluation: Mapping[str, Any], name: str) -> Evaluated | None:
     provenance = evaluation.get("provenance")
-    if not isinstance(provenance, Mapping):
+    if not provenance:
         return None
-    tolerance_s = provenance.get("evaluate", {}).get("onset_tolerance_s")
-    return Evaluated(provenance.get("test_data"), str(provenance.get("class_map")), float(tolerance_s or 0))
+    where = f"the provenance in {EVALUATION_FILE} of {name}"
+    said = _typed(dict[str, Any], provenance, where)
+    tolerance_s = _typed(dict[str, Any], said.get("evaluate"), where).get("onset_tolerance_s")
+    values = {"test_data": said.get("test_data"), "class_map": said.get("class_map"), "onset_tolerance_s": tolerance_s}
+    return _typed(Evaluated, values, where)
+
+
+def _typed(kind: type[T], values: Any, where: str) -> T:
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ExperimentError(f"{where} cannot be read", got=faults) from error
 
 
 def _data_hash(lock: Mapping[str, Any], folder: str) -> str | None:
-    for stage in lock.get("stages", {}).values():
-        for out in stage.get("outs", []):
-            if out.get("path") == folder:
-                return str(out["md5"])
+    for out in (out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])):
+        if out.get("path") == folder:
+            return str(out["md5"])
     return None
 
 

@@ -1,0 +1,27 @@
+"""Refuse files that are too large for Git: `python .ci/large_files.py FILE…`.
+
+What Git has once had stays in every clone, whoever removes it later. Data belongs to DVC.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# The largest that are here on purpose: a picture of a spectrogram, the hashes of all dependencies, a demonstration.
+MOST_BYTES = 1_000_000
+
+
+def main() -> int:
+    """Name every file that is too large; returns the exit code."""
+    sizes = {name: Path(name).stat().st_size for name in sys.argv[1:] if not Path(name).is_symlink()}
+    large = sorted(name for name, size_bytes in sizes.items() if size_bytes > MOST_BYTES)
+    for name in large:
+        print(f"{name} has {sizes[name]:,} bytes, more than the {MOST_BYTES:,} that Git should hold")
+    if large:
+        print(f"next: git restore --staged {large[0]}, then dvc add {large[0]}")
+    return 1 if large else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
