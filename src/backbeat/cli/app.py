@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from backbeat.cli import cloud, codespace, datasets, doctor, init, pipeline, storage, verify
+from backbeat.cli import cloud, codespace, datasets, doctor, experiments, init, pipeline, report, storage, verify
 from backbeat.errors import BackbeatError
 
 app = typer.Typer(
@@ -20,10 +20,12 @@ app = typer.Typer(
 app.add_typer(cloud.app, name="cloud")
 app.add_typer(codespace.app, name="codespace")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(experiments.app, name="experiments")
 app.add_typer(storage.app, name="storage")
 doctor.register(app)
 init.register(app)
 pipeline.register(app)
+report.register(app)
 verify.register(app)
 
 
