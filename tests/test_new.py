@@ -145,7 +145,7 @@ def test_folder_that_makes_no_record_is_refused(case: str, project: Path, tmp_pa
 @pytest.mark.parametrize(
     ("name", "description", "fragment"),
     [
-        pytest.param("My Drums", MINE, "name", id="name that no record may have"),
+        pytest.param("My Takes", MINE, "name", id="name that no record may have"),
         pytest.param("mine", Description("", "CC0-1.0"), "title", id="no title"),
         pytest.param("mine", Description("My drums", "unknown", redistribute=True), "license", id="unknown license"),
     ],

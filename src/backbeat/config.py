@@ -150,10 +150,14 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 takes 1e-05 for a word, and that is how `dvc exp run -S` writes a small number into params.yaml.
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+# YAML 1.1 takes 1e-05 for a word, and that is how `dvc exp run -S` writes a small number into params.yaml. What is
+# written by us has to know it, too: a text that reads like a number is quoted.
+FLOAT_WITHOUT_POINT = (
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
 )
+_StrictLoader.add_implicit_resolver(*FLOAT_WITHOUT_POINT)
 
 
 def load_yaml(path: Path) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from backbeat.cli import dataset_care, dataset_content, dataset_downloads, dataset_licenses
+from backbeat.cli import dataset_care, dataset_content, dataset_downloads, dataset_licenses, dataset_pack
 from backbeat.cli.printing import AsJson, bytes_text, print_json, print_table
 from backbeat.config import find_project
 from backbeat.datasets.registry import Record
@@ -108,7 +108,7 @@ def verify_datasets(
         raise typer.Exit(1)
 
 
-for module in (dataset_downloads, dataset_care, dataset_content, dataset_licenses):
+for module in (dataset_downloads, dataset_care, dataset_content, dataset_licenses, dataset_pack):
     module.register(app)
 
 

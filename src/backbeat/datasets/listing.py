@@ -56,7 +56,7 @@ def list_own(project: Path, source: str) -> list[Listed]:
     if not root.is_relative_to(project.absolute()):
         _log.warning("%s is outside of the project: the addresses of the record mean it on this machine only", root)
     return [
-        Listed(path.relative_to(root).as_posix(), _file_url(project, path), path.stat().st_size, place=path)
+        Listed(path.relative_to(root).as_posix(), file_url(project, path), path.stat().st_size, place=path)
         for path in paths
     ]
 
@@ -83,7 +83,8 @@ def _files_below(folder: Path) -> list[Path]:
     return paths
 
 
-def _file_url(project: Path, path: Path) -> str:
+def file_url(project: Path, path: Path) -> str:
+    """Return the address of a file on this machine; within the project it means the same on every machine."""
     if path.is_relative_to(project.absolute()):
         return f"file:{quote(path.relative_to(project.absolute()).as_posix())}"
     return path.as_uri()

@@ -123,14 +123,14 @@ def new(
     if not _ADDRESS.match(source) or url_scheme(source) == "file":
         found = list_own(project, source)
         # What the record cannot hold is said before a byte is read, here and below.
-        _record(name, description, found)
+        draft(name, description, found)
         found = _for_each(_hashed, found, HASHED_AT_ONCE)
     else:
         found = list_address(source, measured_later=fetch)
-        draft = _record(name, description, found)
+        drafted = draft(name, description, found)
         if fetch and url_scheme(source) != "manual":
-            found = _fetched(project, draft, found, patience or Patience())
-    record = _record(
+            found = _fetched(project, drafted, found, patience or Patience())
+    record = draft(
         name,
         description,
         found,
@@ -188,7 +188,12 @@ def _names_in(file: Listed) -> list[str]:
         return []
 
 
-def _record(name: str, description: Description, found: Sequence[Listed], **known: Any) -> Record:
+def draft(name: str, description: Description, found: Sequence[Listed], **known: Any) -> Record:
+    """Return the record of these files, with what else is known of it.
+
+    Raises:
+        ConfigError: if what is given makes no valid one.
+    """
     about = description
     values = {
         "name": name,

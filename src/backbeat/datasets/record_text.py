@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from backbeat.config import FLOAT_WITHOUT_POINT
 from backbeat.datasets.registry import Record
 
 WIDTH = 118
@@ -35,5 +36,6 @@ def _list(dumper: yaml.SafeDumper, values: tuple[Any, ...]) -> yaml.SequenceNode
     return dumper.represent_list(values)
 
 
+_Dumper.add_implicit_resolver(*FLOAT_WITHOUT_POINT)
 _Dumper.add_representer(str, _text)
 _Dumper.add_representer(tuple, _list)

@@ -130,7 +130,7 @@ DRUMMERS = {
     5: Drummer(-0.004, 0.011, 0.12, 1.1, 0.025, 0.85),
     7: Drummer(0.000, 0.006, 0.05, 1.5, 0.015, 0.75),
 }
-_LIMB_BIAS_S = (0.0, 0.005, -0.004, 0.003)  # the backbeat a little late, the bass drum a little early
+_LIMB_BIAS_S = (0.0, 0.005, -0.004, 0.003)  # the snare drum a little late, the bass drum a little early
 
 # split, drummer, style, tempo in beats per minute, bars (0: a fill)
 _PLAN = (
