@@ -2,7 +2,8 @@
 
 - A block of a document to fill is a comment `<!-- output of: COMMAND -->` and the fenced block after it.
 - A table of a document to fill is a comment `<!-- table of: NAME -->` and the table after it: `failures_tables.py`.
-- `docs/datasets.md` and the list in `data/dvc.yaml` are made from the records of the registry.
+- `docs/datasets.md` and the list in `data/dvc.yaml` are made from the records of the registry,
+  `docs/reference/commands.md` from the help of the commands.
 
 With `--check` nothing is written, and the exit code is 1 if something is not what it would be now.
 """
@@ -12,9 +13,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-from datasets_page import PAGE, datasets_page
+import commands_page
+import datasets_page
 from failures_tables import TABLES
 
 from backbeat.datasets.stages import STAGES_FILE, synced_text
@@ -24,6 +27,7 @@ BLOCK = re.compile(r"(<!-- output of: (.+?) -->\n```\n)(.*?)(```)", re.DOTALL)
 TABLE = re.compile(r"(<!-- table of: (\w+) -->\n)(?:\|.*\n)*")
 
 
+@cache
 def output_of(command: str) -> str:
     """Return what a command prints, in 100 columns."""
     environment = {**os.environ, "COLUMNS": "100", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -34,9 +38,13 @@ def output_of(command: str) -> str:
 def refreshed() -> Iterator[tuple[Path, str]]:
     """Yield every file that is kept up to date here, and what should be in it."""
     yield REPOSITORY / STAGES_FILE, synced_text(REPOSITORY)
-    yield REPOSITORY / PAGE, datasets_page(REPOSITORY)
-    for document in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]:
-        if document != REPOSITORY / PAGE:
+    made = {
+        REPOSITORY / datasets_page.PAGE: datasets_page.datasets_page(REPOSITORY),
+        REPOSITORY / commands_page.PAGE: commands_page.commands_page(),
+    }
+    yield from made.items()
+    for document in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]:
+        if document not in made:
             before = document.read_text(encoding="utf-8")
             after = BLOCK.sub(lambda block: block[1] + output_of(block[2]) + block[4], before)
             yield document, TABLE.sub(lambda table: table[1] + TABLES[table[2]](), after)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,19 @@ import pytest
 from test_end_to_end import BIN, clone, files_of, run
 
 REPOSITORY = Path(__file__).parents[1]
-DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# Commands of other machines, disks or networks, whose options are checked instead; blocks marked `account` need one.
-NOT_RUN = {"cluster", "network", "account", "disk"}
-GROUPS = {"cloud", "codespace", "datasets", "storage"}
+# Commands of other machines, disks or networks, or that train for minutes, whose options are checked instead; blocks
+# marked `account` need one.
+NOT_RUN = {"cluster", "network", "account", "disk", "training"}
+GROUPS = {"cloud", "codespace", "datasets", "exp", "experiments", "storage"}
 
 # A block marked `server` goes on beside those marked `rehearsal`.
 SERVER, REHEARSAL = "server", "rehearsal"
+
+# Blocks that follow from each other: tests/test_examples.py runs them.
+EXAMPLE = "example"
 PORT = "9000"
 
 
@@ -33,7 +38,7 @@ def blocks(language: str) -> list[tuple[str, str, str]]:
     for document in DOCUMENTS:
         for name, mark, content in BLOCK.findall(document.read_text(encoding="utf-8")):
             if name == language:
-                found.append((document.name, mark.strip(), content))
+                found.append((str(document.relative_to(REPOSITORY)), mark.strip(), content))
     return found
 
 
@@ -45,19 +50,36 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_command_in_the_documents_runs(newcomer: Path) -> None:
+def run_blocks(folder: Path, wanted: Callable[[str, str], bool]) -> None:
+    """Run the blocks that are wanted by document and mark, in the order of the documents, equal ones once."""
+    done = set()
+    author = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
+    committer = {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
     for document, mark, content in blocks("sh"):
-        if mark in NOT_RUN | {SERVER, REHEARSAL}:
+        if not wanted(document, mark) or content in done:
             continue
+        done.add(content)
         # The environment is there; and tests that run the tests would never end.
         script = content.replace("make repro", "make -o .venv/.installed repro")
         script = re.sub(r"^make (test|bench|test-slow|check)$", r"make -n \1", script, flags=re.MULTILINE)
         shown = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], cwd=newcomer, capture_output=True, text=True, check=False,
-            env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
+            ["bash", "-euo", "pipefail", "-c", script], cwd=folder, capture_output=True, text=True, check=False,
+            env={**os.environ, **author, **committer, "PATH": f"{BIN}:{os.environ['PATH']}"},
         )  # fmt: skip
         assert shown.returncode == 0, f"{document}:\n{content}\n{shown.stdout}\n{shown.stderr}"
+
+
+def test_every_command_in_the_documents_runs(newcomer: Path) -> None:
+    run_blocks(newcomer, lambda _, mark: mark not in NOT_RUN | {SERVER, REHEARSAL, EXAMPLE})
     assert (newcomer / "out/demo.mid").exists()
+
+
+@pytest.mark.slow
+def test_what_the_tutorial_trains_is_trained(newcomer: Path) -> None:
+    run(newcomer, "dvc", "repro")
+    run_blocks(newcomer, lambda document, mark: (document, mark) == ("docs/tutorial.md", "training"))
+    assert "tiny" in run(newcomer, "dvc", "exp", "list", "--name-only")
+    assert "up to date" in run(newcomer, "dvc", "repro")
 
 
 def test_the_rehearsal_in_the_readme_goes_as_it_is_written(newcomer: Path, tmp_path: Path) -> None:
@@ -104,18 +126,23 @@ def wait_for(port: int) -> None:
 
 
 def test_options_of_commands_for_other_machines_exist() -> None:
+    options: dict[tuple[str, ...], set[str]] = {}
     for _, mark, content in blocks("sh"):
         for line in content.splitlines() if mark in NOT_RUN else []:
             program, *words = line.split()
-            command = words[: 2 if words[0] in GROUPS else 1]
-            usage = run(REPOSITORY, program, *command, "--help")
-            assert all(word in usage for word in words if word.startswith("--")), line
+            given = {word for word in words if word.startswith("--")}
+            if given and program in {"backbeat", "dvc"}:
+                command = (program, *words[: 2 if words[0] in GROUPS else 1])
+                options[command] = options.get(command, set()) | given
+    for command, given in options.items():
+        usage = run(REPOSITORY, *command, "--help")
+        assert all(option in usage for option in given), (command, given)
 
 
 def test_the_format_is_read_as_it_is_described(newcomer: Path, tmp_path: Path) -> None:
     """The Python in the specification, run on a shard, gives what the package reads."""
     shutil.copy(files_of(newcomer / "data/processed")[0], tmp_path / "kit-01.h5")
-    (content,) = [content for name, _, content in blocks("python") if name == "format.md"]
+    (content,) = [content for name, _, content in blocks("python") if name == "docs/format.md"]
     check = (
         "from pathlib import Path; from backbeat.drums.shards import Shard;"
         "shard = Shard(Path('kit-01.h5')); assert np.array_equal(frames, shard.read(0, shard.frames))"
@@ -123,7 +150,12 @@ def test_the_format_is_read_as_it_is_described(newcomer: Path, tmp_path: Path) -
     run(tmp_path, sys.executable, "-c", f"{content}\n{check}")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_python_in_the_reference_runs(newcomer: Path) -> None:
+    (content,) = [content for name, _, content in blocks("python") if name == "docs/reference/python.md"]
+    run(newcomer, sys.executable, "-c", f"{content}\nassert values.shape == (400, 80)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (document.parent / target).exists(), target
