@@ -213,7 +213,9 @@ def test_tensorboard_logs_are_written_on_request(project: Path, tmp_path: Path) 
 
 def test_evaluation_says_what_it_came_from(trained_project: Path) -> None:
     evaluation = json.loads((trained_project / "reports/evaluation.json").read_text())
-    assert {"dataset", "license", "data", "model", "train", "class_map", "revision"} <= set(evaluation["provenance"])
+    assert {"dataset", "license", "data", "model", "train", "class_map", "class_of_pitch", "revision"} <= set(
+        evaluation["provenance"]
+    )
     worst = evaluation["worst_sequences"]
     assert worst == sorted(worst, key=lambda one: one["onset_f1"])
     assert {one["sequence"] for one in worst} <= {

@@ -20,7 +20,7 @@ from backbeat.datasets.registry import load_record
 from backbeat.drums.classes import ClassMap, class_map, load_drums
 from backbeat.errors import ShardError
 from backbeat.progress import progress
-from backbeat.provenance import file_digest, git_revision
+from backbeat.provenance import digest_of, file_digest, git_revision
 from backbeat.storage.staging import new_file
 from backbeat.transcription import plots, weights
 from backbeat.transcription.dataset import (
@@ -111,6 +111,7 @@ def evaluate(project: Path) -> dict[str, Any]:
         "train": card.provenance.train,
         "evaluate": params.evaluate.model_dump(),
         "class_map": classes.name,
+        "class_of_pitch": digest_of(classes.class_of_pitch.tolist()),
         "revision": git_revision(project),
     }
     _write(project, result, scored, classes, features, params.evaluate)
