@@ -14,7 +14,9 @@ MOST_BYTES = 1_000_000
 
 def main() -> int:
     """Name every file that is too large; returns the exit code."""
-    sizes = {name: Path(name).stat().st_size for name in sys.argv[1:] if not Path(name).is_symlink()}
+    sizes = {
+        name: Path(name).stat().st_size for name in sys.argv[1:] if Path(name).is_file() and not Path(name).is_symlink()
+    }
     large = sorted(name for name, size_bytes in sizes.items() if size_bytes > MOST_BYTES)
     for name in large:
         print(f"{name} has {sizes[name]:,} bytes, more than the {MOST_BYTES:,} that Git should hold")

@@ -6,8 +6,8 @@ stereo WAV at 48 kHz, with tables of hits beside it, in which the drums have nam
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,4 +60,6 @@ def write_takes(folder: Path, count: int = PERFORMANCES) -> None:
 
 
 if __name__ == "__main__":
-    write_takes(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Write a folder of takes as somebody may have recorded them.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    write_takes(parser.parse_args().folder)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +20,8 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from backbeat.config import FeatureParams, load_params
+from backbeat.errors import ArchiveError, ModelError
 from test_docs import EXAMPLE, blocks
 from test_end_to_end import BIN, clone, run
 from test_pipeline import import_closure
@@ -58,6 +63,10 @@ def test_example_learns_what_it_has_not_heard(
     instruments["features"].make(Path.cwd())
     instruments["train"].main()
     instruments["evaluate"].main()
+    # The same number of other families is another task.
+    split = dataclasses.replace(instruments["train"].load_split("test"), families=["x", "y", "z"])
+    with pytest.raises(ModelError, match="is another model"):
+        instruments["evaluate"].recognized(Path("models/recognizer.safetensors"), split)
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
     metrics = json.loads(Path("reports/metrics.json").read_text())
@@ -76,6 +85,43 @@ def test_example_tests_on_instruments_that_it_did_not_train_on(
         heard[sound.split].add(sound.member.name.rpartition("_")[0])
     assert (len(heard["train"]), len(heard["test"])) == (40, 20)
     assert not heard["train"] & heard["test"]
+
+
+ROWS = [f"{family}/{split}.wav,{family},{split}" for family in ("a", "b") for split in ("train", "test")]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file,label,split\na/train.wav,a,train", "other columns"),
+        ("\n".join(["file,family,split", *ROWS[:-1]]), "no b in test"),
+        ("\n".join(["file,family,split", *ROWS, "c.wav,c,train"]), "names files that are not"),
+        ("file,family,split", "no row"),
+    ],
+)
+def test_example_refuses_a_table_that_it_cannot_learn_from(
+    instruments: dict[str, ModuleType], table: str, message: str
+) -> None:
+    with pytest.raises(ArchiveError, match=message):
+        instruments["features"].read_table(archive_of(Path("own.zip"), table), load_features())
+
+
+def test_example_reads_a_table_that_excel_has_written(instruments: dict[str, ModuleType]) -> None:
+    archive = archive_of(Path("own.zip"), "\ufeff" + "\r\n".join(["file,family,split", *ROWS]))
+    sounds = instruments["features"].read_table(archive, load_features())
+    assert [(one.family, one.split) for one in sounds] == [tuple(row.split(",")[1:]) for row in ROWS]
+
+
+def archive_of(path: Path, table: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for row in ROWS:
+            archive.writestr(row.split(",")[0], b"")
+        archive.writestr("tones.csv", table.encode())
+    return path
+
+
+def load_features() -> FeatureParams:
+    return load_params(REPOSITORY).preprocess.features
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -122,6 +168,31 @@ def copy_example(folder: Path) -> None:
     """Copy what is in Git; somebody may have run it where it is."""
     left_out = shutil.ignore_patterns("data", "models", "reports", "cache", "tmp", "dvc.lock", "__pycache__")
     shutil.copytree(INSTRUMENTS, folder, ignore=left_out)
+
+
+def test_takes_are_written_to_a_folder_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["takes.py"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(REPOSITORY / "examples/takes.py"), run_name="__main__")
+    assert ended.value.code == 2
+    assert "required: FOLDER" in capsys.readouterr().err
+
+
+def test_document_names_every_module_that_stops_working_without_the_drums() -> None:
+    """Those that import them; what is in a folder that is named is named."""
+    _, _, what_goes = (REPOSITORY / "docs/make-it-yours.md").read_text().partition("## What goes")
+    named = re.findall(r"`(src/backbeat/[\w./]*)`", what_goes)
+    assert named
+    imports = re.compile(r"(from|import) backbeat\.(drums|transcription|datasets\.mini|datasets\.egmdtable)\b")
+    users = {
+        path.relative_to(REPOSITORY).as_posix()
+        for path in (REPOSITORY / "src/backbeat").rglob("*.py")
+        if imports.search(path.read_text())
+    }
+    assert users
+    assert sorted(user for user in users if not user.startswith(tuple(named))) == []
 
 
 @pytest.mark.slow

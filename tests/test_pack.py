@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 import shutil
@@ -241,6 +242,35 @@ def test_same_hits_in_two_splits_are_refused(project: Path, tmp_path: Path) -> N
     assert "train/a: in train, and test/c, the same hits of it, in test" in refused(project, folder)
 
 
+def test_same_hits_are_the_same_though_another_kit_orders_them_otherwise(project: Path, tmp_path: Path) -> None:
+    """Two hits at one time are in the order of their pitches, which kits are free to choose."""
+    folder = small_takes(tmp_path / "in", "train/a", "validation/b", "test/c")
+    for name, (first, second) in {"train/a": (38, 42), "test/c": (42, 38)}.items():
+        (folder / f"{name}.csv").write_text(f"onset_s,pitch,velocity\n0.1,{first},90\n0.1,{second},30\n")
+    assert "train/a: in train, and test/c, the same hits of it, in test" in refused(project, folder)
+
+
+def test_split_and_kit_of_a_folder_are_read_whatever_their_capitals(project: Path, tmp_path: Path) -> None:
+    folder = small_takes(tmp_path / "in", "Train/a", "VALIDATION/b", "Test/KIT-3/c", "e/Train/d")
+    sequences = packed(project, folder)
+    assert splits_of(sequences) == {"a": "train", "b": "validation", "c": "test", "d": "train"}
+    assert sorted(one.kit for one in sequences) == [1, 1, 1, 3]
+
+
+def test_folders_that_say_nothing_certain_are_refused(project: Path, tmp_path: Path) -> None:
+    folder = small_takes(tmp_path / "in", "Val/a", "train/test/b", "kit-1/kit-2/c", "kit-0/d", "kit-65536/e", "f")
+    said = refused(project, folder)
+    for message in (
+        "Val/a: a folder Val: call it validation",
+        "train/test/b: in several folders of splits: train, test",
+        "kit-1/kit-2/c: in several folders of kits: 1, 2",
+        "kit-0/d: kit 0 by its folder: expected 1 to 65535",
+        "kit-65536/e: kit 65536 by its folder: expected 1 to 65535",
+        "5 of them",
+    ):
+        assert message in said
+
+
 # --- What cannot be packed --------------------------------------------------------------------------------------------
 
 
@@ -266,7 +296,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "after the end": (lambda at: table(at, "0.6,kick,1"), "1 notes after the end of the sound, 0.50 s; 0.60 s"),
     "empty table": (table, "expected at least one note, got no notes"),
     "unknown class": (lambda at: table(at, "0.1,gong,1"), "x.csv, line 2: expected a pitch, or a class"),
-    "no number": (lambda at: table(at, "0.1,kick,1", "soon,kick,1"), "x.csv, line 3: onset_s"),
+    "no number": (lambda at: table(at, "0.1,kick,1", "soon,kick,1", "late,kick,1"), "x.csv, line 3: onset_s"),
     "not finite": (lambda at: table(at, "nan,kick,1"), "x.csv, line 2: onset_s"),
     "velocity": (lambda at: table(at, "0.1,kick,128"), "x.csv, line 2: velocity"),
     "more cells": (lambda at: table(at, "0.1,kick,1,2"), "expected a cell for each column"),
@@ -281,16 +311,47 @@ def test_every_fault_is_named_and_all_at_once(project: Path, tmp_path: Path) -> 
     folder = small_takes(tmp_path / "in", "good 1", "good 2", "good 3", *(f"{name}/x" for name in FAULTS))
     for name, (spoil, _) in FAULTS.items():
         spoil(folder / name / "x")
-    (folder / "takes.csv").write_text("file,kit\ngone,1\ngood 1,0\ngood 2,1\ngood 2,1\n")
+    os.truncate(folder / "no number/x.wav", 500)
+    small_takes(folder, "train/a", "test/a")
+    shutil.copy(folder / "train/a.csv", folder / "test/a.csv")
+    (folder / "far").symlink_to(tmp_path)
+    (folder / "lost.wav").symlink_to(tmp_path / "lost")
+    (folder / "takes.csv").write_text("file,kit\n\ngone,1\ngood 1,0\ngood 2,1\ngood 2,1\n")
     said = refused(project, folder)
     for name, (_, message) in FAULTS.items():
         assert any(name in line and message in line for line in said.splitlines()), f"{name}: {message} in\n{said}"
     for message in (
         "takes.csv: gone is not there",
-        "takes.csv, line 3: kit",
-        "takes.csv, line 5: good 2 is there twice",
+        "takes.csv, line 4: kit",
+        "takes.csv, line 6: good 2 is there twice",
+        "no number/x: x.csv, line 4: onset_s",
+        "no number/x: x.wav is cut off",
+        "far: a link to a folder",
+        "lost.wav: a link to a folder, which is not followed, or to nothing",
+        "good 3: in no split, though others are",
+        "train/a: in train, and test/a, the same hits of it, in test",
     ):
         assert message in said
+    # What the faulty row of good 1 says is not known, and neither is anything that would follow from it.
+    assert "good 1:" not in said
+
+
+def test_table_with_two_columns_of_one_name_is_refused(project: Path, tmp_path: Path) -> None:
+    folder = small_takes(tmp_path / "in", "train/a", "test/b", "c")
+    (folder / "takes.csv").write_text("file,kit, kit\nc,1,2\n")
+    (folder / "c.csv").write_text("onset_s,class,velocity,velocity\n0.1,kick,1,2\n")
+    said = refused(project, folder)
+    assert "takes.csv: expected each column once, got several of kit" in said
+    assert "c: c.csv: expected each column once, got several of velocity" in said
+
+
+def test_one_bad_table_leaves_room_for_the_faults_of_others(project: Path, tmp_path: Path) -> None:
+    folder = small_takes(tmp_path / "in", "a", "b", "c")
+    table(folder / "a", *["soon,kick,1"] * 60)
+    table(folder / "b", "soon,kick,1")
+    said = refused(project, folder)
+    assert "a: a.csv: and 55 more lines" in said
+    assert "b: b.csv, line 2: onset_s" in said
 
 
 def test_names_that_some_disks_take_for_one_are_refused(project: Path, tmp_path: Path) -> None:
@@ -326,6 +387,48 @@ def test_more_takes_bring_archive_and_record_up_to_date_and_keep_what_a_person_w
     assert record.files[0].hash != before.hash
     download(project, "mine")
     assert list_members(project / "data/raw/mine/mine.zip").keys() == list_members(project / "data/own/mine.zip").keys()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("hash: {0.hash}", 'hash: "{0.hash}"'),
+        ("size: {0.size}\n", "size: {0.size}  # bytes\n"),
+        ("    size: {0.size}\n    hash: {0.hash}\n", "    size:   {0.size:_} # both\n    hash: '{0.hash}'\n"),
+    ],
+)
+def test_record_is_brought_up_to_date_however_it_is_written(
+    project: Path, tmp_path: Path, before: str, after: str
+) -> None:
+    packed(project, small_takes(tmp_path / "in", "a", "b", "c"))
+    path = project / "configs/datasets/mine.yaml"
+    (file,) = load_record(project, "mine").files
+    assert before.format(file) in path.read_text()
+    path.write_text(path.read_text().replace(before.format(file), after.format(file)))
+    packed(project, small_takes(tmp_path / "in", "a", "b", "c", "d"))
+    (file,) = load_record(project, "mine").files
+    assert file.size == (project / "data/own/mine.zip").stat().st_size
+    assert file.hash.partition(":")[2] == hashlib.sha256((project / "data/own/mine.zip").read_bytes()).hexdigest()
+    assert path.read_text().count("#") == after.count("#")
+
+
+def test_record_that_cannot_be_brought_up_to_date_leaves_the_archive_as_it_was(project: Path, tmp_path: Path) -> None:
+    packed(project, small_takes(tmp_path / "in", "a", "b", "c"))
+    path = project / "configs/datasets/mine.yaml"
+    path.write_text(path.read_text().replace("hash: ", "hash: >-\n      ") + "# The end.\n")
+    before = (project / "data/own/mine.zip").read_bytes(), path.read_text()
+    with pytest.raises(ConfigError, match="cannot be brought up to date"):
+        pack(project, "mine", small_takes(tmp_path / "in", "a", "b", "c", "d"), MINE)
+    assert ((project / "data/own/mine.zip").read_bytes(), path.read_text()) == before
+    assert [file.name for file in (project / "data/own").iterdir()] == ["mine.zip"]
+
+
+def test_file_that_is_no_archive_of_this_dataset_is_not_overwritten(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.pdf").write_text("three years")
+    with pytest.raises(ConfigError, match=r"thesis\.pdf is there already"):
+        pack(project, "mine", small_takes(tmp_path / "in", "a", "b", "c"), MINE, out=tmp_path / "thesis.pdf")
+    assert (tmp_path / "thesis.pdf").read_text() == "three years"
+    assert not list((project / "configs/datasets").iterdir())
 
 
 def test_name_of_another_dataset_is_refused(project: Path, tmp_path: Path) -> None:

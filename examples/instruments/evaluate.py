@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import params
@@ -22,14 +23,16 @@ def recognized(model_file: Path, split: Split) -> list[str]:
     """Return the family that each sound of a split is taken for.
 
     Raises:
-        ModelError: if the model is for other families.
+        ModelError: if the model was trained on other families or other spectrograms.
     """
+    with safe_open(model_file, framework="pt") as kept:
+        origin = json.loads(kept.metadata()["origin"])
+    if (origin["families"], origin["features"]) != (split.families, split.digest):
+        raise ModelError(f"{model_file} is another model", expected=f"one trained on {', '.join(split.families)}",
+                         got=f"{', '.join(origin['families'])}, of other spectrograms or names",
+                         next_step="dvc repro")  # fmt: skip
     weights = load_file(model_file)
     families, pooled = weights["out.weight"].shape
-    if families != len(split.families):
-        step = "dvc repro"
-        raise ModelError(f"{model_file} is another model", expected=f"{len(split.families)} families",
-                         got=f"{families}", next_step=step)  # fmt: skip
     model = Recognizer(pooled // 4, families)
     model.load_state_dict(weights)
     with torch.inference_mode():
@@ -61,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    params.run(main)

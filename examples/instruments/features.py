@@ -27,6 +27,8 @@ from backbeat.provenance import digest_of
 from backbeat.storage.staging import new_file
 
 TABLE = "tones.csv"
+COLUMNS = ("file", "family", "split")
+SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,27 @@ def read_table(archive: Path, features: FeatureParams) -> list[Sound]:
     """Return the sounds of an archive, in its order.
 
     Raises:
-        ArchiveError: if it has no table, or the table names what is not there.
+        ArchiveError: if it has no table, the table has other columns or names what is not there, or a family or one of
+            the splits `train` and `test` has no sounds.
     """
     members = list_members(archive)
     if TABLE not in members:
         raise ArchiveError(f"{archive} has no table", expected=TABLE, got=f"{len(members)} other members")
-    rows = list(csv.DictReader(io.StringIO(read_member(archive, members[TABLE]).decode())))
+    # Excel begins UTF-8 with a mark.
+    table = csv.DictReader(io.StringIO(read_member(archive, members[TABLE]).decode("utf-8-sig")))
+    columns = table.fieldnames or []
+    if not set(COLUMNS) <= set(columns):
+        raise ArchiveError(f"{TABLE} has other columns", expected=", ".join(COLUMNS), got=", ".join(columns))
+    rows = list(table)
     absent = [row["file"] for row in rows if row["file"] not in members]
     if absent:
         raise ArchiveError(f"{TABLE} names files that are not in {archive}", expected="members", got=", ".join(absent))
+    found = {(row["family"], row["split"]) for row in rows}
+    without = [f"{family} in {split}" for family in sorted({row["family"] for row in rows}) for split in SPLITS
+               if (family, split) not in found]  # fmt: skip
+    if not rows or without:
+        raise ArchiveError(f"{TABLE} has too few sounds", expected="sounds of each family in train and in test",
+                           got=f"no {', no '.join(without)}" if rows else "no row")  # fmt: skip
     return [Sound(archive, members[row["file"]], row["family"], row["split"], features) for row in rows]
 
 
@@ -78,6 +92,10 @@ def make(project: Path) -> None:
         for sound, frames in run_tasks(spectrogram, sounds, workers=1):
             made[sound.member.name] = frames
             advance(1)
+    if len(lengths := sorted({len(frames) for frames in made.values()})) > 1:
+        step = "cut or pad the sounds before they are packed, or train on windows"
+        got = f"{lengths[0]} to {lengths[-1]} frames"
+        raise ArchiveError("sounds are not equally long", expected="one length", got=got, next_step=step)
     families = sorted({sound.family for sound in sounds})
     digest = digest_of([chosen.features.model_dump(), sorted((s.member.name, s.member.crc32) for s in sounds)])
     for split in sorted({sound.split for sound in sounds}):
@@ -89,4 +107,4 @@ def make(project: Path) -> None:
 
 
 if __name__ == "__main__":
-    make(Path.cwd())
+    params.run(lambda: make(Path.cwd()))

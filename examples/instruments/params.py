@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from backbeat.config import PARAMS_FILE, FeatureParams, IntendedUse, Strict, load_yaml, validated
+from backbeat.errors import BackbeatError
 
 FEATURES_FOLDER = Path("data/features")
 MODEL_FILE = Path("models/recognizer.safetensors")
@@ -39,3 +41,11 @@ def load() -> Params:
         ConfigError: if it is missing, not YAML, or has a wrong key, type or unit.
     """
     return validated(Params, load_yaml(Path(PARAMS_FILE)), PARAMS_FILE)
+
+
+def run(stage: Callable[[], None]) -> None:
+    """Run a stage as a program: a failure that has a message for people is that message, and exit code 1."""
+    try:
+        stage()
+    except BackbeatError as error:
+        raise SystemExit(f"error: {error}") from None

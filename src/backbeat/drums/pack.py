@@ -15,9 +15,9 @@ performance, and a model would be tested on what it has learned.
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import io
+import os
 import shutil
 import zipfile
 from collections import defaultdict
@@ -27,13 +27,12 @@ from pathlib import Path
 
 import soundfile
 
-from backbeat.config import load_yaml, validated
 from backbeat.datasets.egmdtable import COLUMNS, SPLITS, write_table
 from backbeat.datasets.listing import Listed, file_url
 from backbeat.datasets.new import Description, draft, new
-from backbeat.datasets.registry import RECORDS_FOLDER, Record
-from backbeat.datasets.transport.hashing import DEFAULT_ALGORITHM, hash_file
+from backbeat.datasets.registry import RECORDS_FOLDER
 from backbeat.drums.classes import load_drums
+from backbeat.drums.packrecord import record_of, updated_record
 from backbeat.drums.takes import Take, read_takes, refuse
 from backbeat.drums.taketables import TABLE, TakesError
 from backbeat.errors import ConfigError
@@ -103,7 +102,8 @@ def pack(
         dry_run: whether to check everything and write nothing.
 
     Raises:
-        ConfigError: if the name is taken or what is given makes no valid record.
+        ConfigError: if the name or the file is taken, what is given makes no valid record, or the record cannot be
+            brought up to date.
         TakesError: with every fault of the takes.
         StorageError: if the disk is or would be full.
     """
@@ -111,27 +111,46 @@ def pack(
     path = project / RECORDS_FOLDER / f"{name}.yaml"
     address = file_url(project, archive)
     draft(name, description, [Listed(archive.name, address)])
-    known = _record_of(project, path, address) if path.exists() else None
-    takes = read_takes(folder, load_drums(project))
-    split_of = _splits(folder, takes)
+    known = record_of(project, path, address) if path.exists() else None
+    if known is None and os.path.lexists(archive):
+        raise ConfigError(
+            f"{archive} is there already",
+            expected=f"no such file, or {RECORDS_FOLDER}/{name}.yaml, which says that it is this dataset",
+            got="a file that no record of this name has",
+            next_step="name another file with --out, or remove this one if an interrupted run left it",
+        )
+    takes, faults = read_takes(folder, load_drums(project))
+    split_of = _splits(folder, takes, faults)
     placed = [replace(take, split=split_of[take.name]) for take in takes]
     packed = Packed(archive, path, tuple(_summary(split, placed) for split in SPLITS))
     if dry_run:
         return packed
-    _write_archive(archive, name, placed)
+    _require_room(archive, placed)
     if known is None:
+        with new_file(archive) as part:
+            _write_archive(part, archive.name, name, placed)
         new(project, name, str(archive), description)
-    else:
-        _update(path, known, archive)
+        return packed
+    # Both are made before either takes its place. The archive does so first: after a kill between the two, the next
+    # run makes the same archive and brings the record up to date.
+    with new_file(path) as record, new_file(archive) as part:
+        _write_archive(part, archive.name, name, placed)
+        record.write_bytes(updated_record(path, known, part))
     return packed
 
 
-def _splits(folder: Path, takes: Sequence[Take]) -> dict[str, str]:
-    """Return the split of each take by its name; refuse what would be in two of them, and splits without a take."""
+def _splits(folder: Path, takes: Sequence[Take], of_takes: Sequence[str]) -> dict[str, str]:
+    """Return the split of each take by its name; refuse what would be in two of them, and splits without a take.
+
+    Args:
+        folder: the folder of the takes, for messages.
+        takes: those that could be read.
+        of_takes: the faults that were found already, which are refused along with those of splits.
+    """
     by_performance: dict[str, list[Take]] = defaultdict(list)
     for take in takes:
         by_performance[take.performance].append(take)
-    faults = [
+    faults = [*of_takes] + [
         f"{take.name}: kit {take.kit} of the performance {take.performance} is there twice"
         for same in by_performance.values()
         for take in same
@@ -143,7 +162,8 @@ def _splits(folder: Path, takes: Sequence[Take]) -> dict[str, str]:
         faults += [f"{take.name}: in no split, though others are" for take in takes if take.split is None]
     else:
         splits = {take.name: split for take, split in _drawn(by_performance)}
-    faults += list(_heard_twice(takes, splits))
+    # What is drawn depends on every take.
+    faults += list(_heard_twice(takes, splits)) if said or not of_takes else []
     missing = [split for split in SPLITS if split not in splits.values()]
     if missing and not faults:
         takes_needed = f"at least {len(SPLITS)} performances" if not said else f"takes in {', '.join(SPLITS)}"
@@ -167,8 +187,8 @@ def _heard_twice(takes: Sequence[Take], splits: dict[str, str]) -> Iterator[str]
     """Yield what is wrong with takes of one performance, by name or by their hits, that are in two splits."""
     first: dict[object, Take] = {}
     for take in takes:
-        # Kits have other pitches for the same hits.
-        hits = take.onsets.onset_s.tobytes() + take.onsets.velocity.tobytes()
+        # Kits have other pitches for the same hits, and those of one moment are in the order of their pitches.
+        hits = tuple(sorted(zip(take.onsets.onset_s.tolist(), take.onsets.velocity.tolist(), strict=True)))
         for key, noun in ((take.performance, "the performance"), (hits, "the same hits")):
             other = first.setdefault(key, take)
             if splits[other.name] != splits[take.name]:
@@ -179,16 +199,18 @@ def _heard_twice(takes: Sequence[Take], splits: dict[str, str]) -> Iterator[str]
                 break
 
 
-def _write_archive(archive: Path, name: str, takes: Sequence[Take]) -> None:
+def _require_room(archive: Path, takes: Sequence[Take]) -> None:
+    require_space(archive.parent, sum(_wav_bytes(take) for take in takes), archive.name)
+
+
+def _write_archive(part: Path, shown: str, name: str, takes: Sequence[Take]) -> None:
     size_bytes = sum(_wav_bytes(take) for take in takes)
-    require_space(archive.parent, size_bytes, archive.name)
     drummers = {drummer: number for number, drummer in enumerate(sorted({take.drummer for take in takes}), start=1)}
     ordered = sorted(takes, key=lambda take: (drummers[take.drummer], take.performance, take.kit))
     rows = []
     with (
-        new_file(archive) as part,
         zipfile.ZipFile(part, "w") as target,
-        progress(f"packing {archive.name}", size_bytes, unit="bytes") as advance,
+        progress(f"packing {shown}", size_bytes, unit="bytes") as advance,
     ):
         for take in ordered:
             session = f"drummer{drummers[take.drummer]}"
@@ -243,37 +265,6 @@ def _row(take: Take, session: str, stem: str) -> dict[str, str]:
         "audio_filename": f"{stem}.wav",
         "kit_name": f"kit {take.kit}",
     }
-
-
-def _record_of(project: Path, path: Path, address: str) -> Record:
-    """Return the record that is there already, if it is of this archive."""
-    record = validated(Record, load_yaml(path), str(path.relative_to(project)))
-    if len(record.files) != 1 or record.files[0].urls != (address,):
-        raise ConfigError(
-            f"{record.name} is a dataset already",
-            expected="a name that is not taken, or that of this archive",
-            got=f"{RECORDS_FOLDER}/{record.name}.yaml, of {record.files[0].urls[0]}",
-            next_step="choose another name, or name that file with --out",
-        )
-    return record
-
-
-def _update(path: Path, record: Record, archive: Path) -> None:
-    """Write the new size and hash into the text of a record; everything else in it is a person's."""
-    (file,) = record.files
-    digest = f"{DEFAULT_ALGORITHM}:{hash_file(archive, DEFAULT_ALGORITHM, f'{archive.name}: checking')}"
-    if digest == file.hash:
-        return
-    text = path.read_text(encoding="utf-8")
-    for before, after in (
-        (f"size: {file.size}\n", f"size: {archive.stat().st_size}\n"),
-        (f"hash: {file.hash}", f"hash: {digest}"),
-        (f"verified_on: {record.verified_on}\n", f"verified_on: {dt.datetime.now(dt.UTC).date()}\n"),
-    ):
-        text = text.replace(before, after)
-    with new_file(path) as part:
-        part.write_text(text, encoding="utf-8")
-        assert validated(Record, load_yaml(part), str(path)).files[0].hash == digest
 
 
 def _summary(split: str, takes: Sequence[Take]) -> PackedSplit:

@@ -9,13 +9,15 @@ A take is a WAV or FLAC file of any rate, depth and channel count, and a file of
 
 What else is known of a take is in the names of its folders, or in a table `takes.csv` at the top of the folder:
 
-- a folder `train`, `validation` or `test` is the split, a folder `kit-3` the number of the kit, else it is 1;
+- a folder `train`, `validation` or `test` is the split, a folder `kit-3` the number of the kit, else it is 1; capitals
+  make no difference, and a folder that looks like a split but is none, `val` say, is a fault;
 - `takes.csv` has a column `file` (with or without suffix) and any of `performance`, `drummer`, `style`, `tempo_bpm`,
   `kit` and `split`. Cells may be empty, takes may be left out. What folders and table say must agree.
 
 Takes of one performance through several kits have one name in the folders of these kits, or one `performance`.
 
-Nothing is guessed: every fault of every take is found, and all of them are one error.
+Nothing is guessed: every fault that can be told is in one error. What rests on something faulty is not told before that
+is corrected: the split of a take whose row is wrong, or splits that are drawn among takes that cannot all be read.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -31,7 +34,7 @@ from backbeat.config import DRUMS_FILE
 from backbeat.datasets.egmdtable import SPLITS
 from backbeat.drums.classes import DrumTable
 from backbeat.drums.midi import Onsets, read_onsets
-from backbeat.drums.taketables import TABLE, TakeRow, TakesError, in_a_line, key, midi_of_table, read_table
+from backbeat.drums.taketables import HIGHEST_KIT, TABLE, TakeRow, TakesError, in_a_line, key, midi_of_table, read_table
 from backbeat.errors import BackbeatError
 from backbeat.executor import default_workers, run_threads
 from backbeat.progress import progress
@@ -47,6 +50,19 @@ DEFAULT_TEMPO_BPM = 120.0
 
 # How many faults a message lists.
 MOST_FAULTS = 50
+
+# Folders that somebody may take for a split; were they passed over, their takes would be drawn at random.
+NEARLY_SPLITS = {
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validate": "validation",
+    "dev": "validation",
+    "eval": "validation or test",
+    "evaluation": "validation or test",
+    "tests": "test",
+    "testing": "test",
+}
 
 _KIT = re.compile(r"kit[-_ ]?(\d+)", re.IGNORECASE)
 
@@ -80,7 +96,7 @@ class Take:
 
 @dataclass(frozen=True)
 class _Pair:
-    """The two files of a take, and what `takes.csv` says of it."""
+    """The two files of a take, and what `takes.csv` says of it; None if that is faulty."""
 
     name: str
     sound: Path
@@ -88,28 +104,41 @@ class _Pair:
     row: TakeRow | None
 
 
-def read_takes(folder: Path, drums: DrumTable) -> list[Take]:
-    """Return the takes of a folder, sorted by name.
+def read_takes(folder: Path, drums: DrumTable) -> tuple[list[Take], list[str]]:
+    """Return the takes of a folder, sorted by name, and the faults of all of them.
+
+    A take is left out if what is known of it is faulty.
 
     Args:
-        folder: searched to its bottom; what begins with a dot is passed over.
+        folder: searched to its bottom; what begins with a dot is passed over, a link to a folder is a fault.
         drums: which notes are drums, and what they are called.
 
     Raises:
-        TakesError: with every fault of every take, if there are any; if there are no takes.
+        TakesError: if there are no takes.
     """
     if not folder.is_dir():
         raise TakesError(f"{folder} is not there", expected="a folder of takes", got="no such folder")
-    files = [
+    paths = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    rows, faults = read_table(folder, SOUNDS | NOTES)
+    files = [path for path in paths if path.is_file()]
+    rows: dict[str, TakeRow | None] = {}
+    try:
+        rows, faults = read_table(folder, SOUNDS | NOTES)
+        table_is_whole = True
+    except TakesError as error:
+        faults, table_is_whole = [in_a_line(error)], False
+    faults += [
+        f"{path.relative_to(folder)}: a link to a folder, which is not followed, or to nothing; put the files here"
+        for path in paths
+        if path.is_symlink() and not path.is_file()
+    ]
     pairs: list[_Pair] = []
     for name, found in _by_name(folder, files).items():
         sounds, notes = ([path for path in found if path.suffix.lower() in kind] for kind in (SOUNDS, NOTES))
-        row = rows.pop(key(name), None)
+        row = rows.pop(key(name), TakeRow(file=name) if table_is_whole else None)
         if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in name):
             faults.append(f"{name!a}: a name with control characters, or not in UTF-8")
         elif len(sounds) == len(notes) == 1:
@@ -117,13 +146,12 @@ def read_takes(folder: Path, drums: DrumTable) -> list[Take]:
         else:
             faults.append(f"{name}: {_not_a_pair(sounds, notes)}")
     faults += [f"{path.relative_to(folder)}: neither WAV nor FLAC" for path in files if _is_other_sound(path)]
-    faults += [f"{TABLE}: {row.file} is not there" for row in rows.values()]
-    takes, unreadable = _read_all(pairs, drums)
-    refuse(folder, faults + unreadable)
-    if not takes:
+    faults += [f"{TABLE}: {row.file} is not there" for row in rows.values() if row is not None]
+    takes, of_takes = _read_all(pairs, drums)
+    if not (takes or faults or of_takes):
         got = f"{len(files):,} files, none of them a recording"
         raise TakesError(f"{folder} has no takes", expected="WAV or FLAC files with MIDI or CSV beside them", got=got)
-    return takes
+    return takes, faults + of_takes
 
 
 def refuse(folder: Path, faults: list[str]) -> None:
@@ -150,31 +178,34 @@ def _read_all(pairs: list[_Pair], drums: DrumTable) -> tuple[list[Take], list[st
                 faults.append(f"{pair.name}: {in_a_line(result)}")
             else:
                 take, of_take = result
-                takes.append(take)
+                takes += [take] if take else []
                 faults += [f"{pair.name}: {fault}" for fault in of_take]
     return sorted(takes, key=lambda take: take.name), faults
 
 
-def _read(pair: _Pair, drums: DrumTable) -> tuple[Take, list[str]]:
-    row = pair.row or TakeRow(file=pair.name)
-    faults = []
-    kit, split, performance = _said_by_folders(pair.name)
-    for noun, here, there in (("kit", kit, row.kit), ("split", split, row.split)):
+def _read(pair: _Pair, drums: DrumTable) -> tuple[Take | None, list[str]]:
+    """Return a take and its faults; None if it cannot be read, or its folders or its row are faulty."""
+    kit, split, performance, faults = _said_by_folders(pair.name)
+    row = pair.row
+    for noun, here, there in (("kit", kit, row and row.kit), ("split", split, row and row.split)):
         if here is not None and there is not None and here != there:
             faults.append(f"{noun} {here} by its folder, {there} in {TABLE}")
-    info = read_info(pair.sound, pair.sound.name)
-    # Whatever cannot be decoded, or is not a number, is noticed now and not after hours of preprocessing.
-    for _ in mono_blocks(pair.sound, pair.sound.name, info.sample_rate_hz):
-        pass
-    content = pair.notes.read_bytes()
-    midi = midi_of_table(content, pair.notes.name, drums) if pair.notes.suffix.lower() == ".csv" else content
-    onsets = read_onsets(midi, pair.notes.name)
-    if onsets.onset_s[-1] > info.duration_s:
-        count = int((onsets.onset_s > info.duration_s).sum())
-        faults.append(f"{count} notes after the end of the sound, {info.duration_s:.2f} s; {onsets.onset_s[-1]:.2f} s")
-    for pitch, count in sorted(Counter(onsets.pitch.tolist()).items()):
-        if pitch not in drums.pitches:
-            faults.append(f"pitch {pitch}, {count} notes, has no row in {DRUMS_FILE}")
+    known = row is not None and not faults
+    info = midi = onsets = None
+    try:
+        info = _sound(pair.sound)
+    except BackbeatError as error:
+        faults.append(in_a_line(error))
+    try:
+        midi, faulty_lines = _notes(pair.notes, drums)
+        faults += faulty_lines
+        onsets = None if faulty_lines else read_onsets(midi, pair.notes.name)
+    except BackbeatError as error:
+        faults.append(in_a_line(error))
+    if onsets is not None:
+        faults += _faults_of_notes(onsets, info, drums)
+    if row is None or info is None or midi is None or onsets is None or not known:
+        return None, faults
     take = Take(
         name=pair.name,
         sound=pair.sound,
@@ -185,19 +216,56 @@ def _read(pair: _Pair, drums: DrumTable) -> tuple[Take, list[str]]:
         drummer=row.drummer or "drummer1",
         style=row.style or "unknown",
         tempo_bpm=row.tempo_bpm or DEFAULT_TEMPO_BPM,
-        kit=row.kit or kit or 1,
+        kit=next(number for number in (row.kit, kit, 1) if number is not None),
         split=row.split or split,
     )
     return take, faults
 
 
-def _said_by_folders(name: str) -> tuple[int | None, str | None, str]:
-    """Return the kit and the split that folders say, and the name without the kit."""
+def _sound(path: Path) -> AudioInfo:
+    info = read_info(path, path.name)
+    # Whatever cannot be decoded, or is not a number, is noticed now and not after hours of preprocessing.
+    for _ in mono_blocks(path, path.name, info.sample_rate_hz):
+        pass
+    return info
+
+
+def _notes(path: Path, drums: DrumTable) -> tuple[bytes, list[str]]:
+    """Return notes as the content of a MIDI file, and what is wrong with the lines of a table."""
+    content = path.read_bytes()
+    return midi_of_table(content, path.name, drums) if path.suffix.lower() == ".csv" else (content, [])
+
+
+def _faults_of_notes(onsets: Onsets, info: AudioInfo | None, drums: DrumTable) -> Iterator[str]:
+    if info is not None and onsets.onset_s[-1] > info.duration_s:
+        count = int((onsets.onset_s > info.duration_s).sum())
+        yield f"{count} notes after the end of the sound, {info.duration_s:.2f} s; {onsets.onset_s[-1]:.2f} s"
+    for pitch, count in sorted(Counter(onsets.pitch.tolist()).items()):
+        if pitch not in drums.pitches:
+            yield f"pitch {pitch}, {count} notes, has no row in {DRUMS_FILE}"
+
+
+def _said_by_folders(name: str) -> tuple[int | None, str | None, str, list[str]]:
+    """Return the kit and the split that folders say, the name without the kit, and what is wrong with the folders."""
     *folders, last = PurePosixPath(name).parts
-    kits = [int(found[1]) for folder in folders if (found := _KIT.fullmatch(folder))]
-    splits = [folder for folder in folders if folder in SPLITS]
-    performance = "/".join([*(folder for folder in folders if not _KIT.fullmatch(folder)), last])
-    return (kits[-1] if kits else None), (splits[-1] if splits else None), performance
+    kits: list[int] = []
+    splits: list[str] = []
+    others: list[str] = []
+    faults: list[str] = []
+    for folder in folders:
+        plain = folder.casefold()
+        if found := _KIT.fullmatch(folder):
+            kits.append(int(found[1]))
+            continue
+        if plain in SPLITS:
+            splits.append(plain)
+        elif plain in NEARLY_SPLITS:
+            faults.append(f"a folder {folder}: call it {NEARLY_SPLITS[plain]}, or something else if it is no split")
+        others.append(plain if plain in SPLITS else folder)
+    faults += [f"kit {kit} by its folder: expected 1 to {HIGHEST_KIT}" for kit in kits if not 1 <= kit <= HIGHEST_KIT]
+    faults += [f"in several folders of kits: {', '.join(map(str, kits))}"] if len(kits) > 1 else []
+    faults += [f"in several folders of splits: {', '.join(splits)}"] if len(splits) > 1 else []
+    return (kits[0] if kits else None), (splits[0] if splits else None), "/".join([*others, last]), faults
 
 
 def _by_name(folder: Path, files: list[Path]) -> dict[str, list[Path]]:

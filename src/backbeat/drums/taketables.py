@@ -9,6 +9,7 @@ import csv
 import io
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
@@ -22,6 +23,12 @@ from backbeat.drums.midi import Onsets, write_onsets
 from backbeat.errors import BackbeatError, ConfigError
 
 TABLE = "takes.csv"
+
+# What a shard's table of sequences holds.
+HIGHEST_KIT = 65_535
+
+# How many faults of one table of notes are listed, so that there is room for those of the others.
+MOST_FAULTY_LINES = 5
 
 RowT = TypeVar("RowT", bound=BaseModel)
 Velocity = Annotated[int, Field(ge=1, le=127)]
@@ -44,7 +51,7 @@ class TakeRow(_Row):
     drummer: str | None = None
     style: str | None = None
     tempo_bpm: Annotated[float, Field(gt=0, le=1_000)] | None = None
-    kit: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    kit: Annotated[int, Field(ge=1, le=HIGHEST_KIT)] | None = None
     split: Literal["train", "validation", "test"] | None = None
 
 
@@ -57,55 +64,70 @@ class NoteRow(_Row):
     label: Annotated[str | None, Field(alias="class")] = None
 
 
-def read_table(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, TakeRow], list[str]]:
+def read_table(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, TakeRow | None], list[str]]:
     """Return the rows of `takes.csv` by `key` of their file, and its faults; nothing if there is no such table.
+
+    A faulty row is None: what it says of its take is not known.
 
     Args:
         folder: the folder of takes.
         suffixes: what a file may end in; the key is without it.
+
+    Raises:
+        TakesError: if it is no table.
     """
-    rows: dict[str, TakeRow] = {}
+    rows: dict[str, TakeRow | None] = {}
     faults: list[str] = []
     if not (folder / TABLE).is_file():
         return rows, faults
-    try:
-        for line, cells in enumerate(_rows((folder / TABLE).read_bytes(), TABLE), start=2):
-            try:
-                row = _checked(TakeRow, cells, f"{TABLE}, line {line}")
-            except TakesError as error:
-                faults.append(in_a_line(error))
-                continue
-            path = PurePosixPath(row.file)
-            found = key(str(path.with_suffix("") if path.suffix.lower() in suffixes else path))
-            if found in rows:
-                faults.append(f"{TABLE}, line {line}: {row.file} is there twice")
-            rows[found] = row
-    except TakesError as error:
-        faults.append(in_a_line(error))
+    for where, cells in _rows((folder / TABLE).read_bytes(), TABLE):
+        row: TakeRow | None = None
+        try:
+            row = _checked(TakeRow, cells, where)
+        except TakesError as error:
+            faults.append(in_a_line(error))
+        if "file" not in cells:
+            continue
+        path = PurePosixPath(cells["file"])
+        found = key(str(path.with_suffix("") if path.suffix.lower() in suffixes else path))
+        if found in rows:
+            faults.append(f"{where}: {path} is there twice")
+        rows[found] = row
     return rows, faults
 
 
-def midi_of_table(content: bytes, name: str, drums: DrumTable) -> bytes:
-    """Return a table of notes as a MIDI file.
+def midi_of_table(content: bytes, name: str, drums: DrumTable) -> tuple[bytes, list[str]]:
+    """Return a table of notes as a MIDI file, and its faults; the file is empty if there are any.
 
     Raises:
-        TakesError: naming the first line that is faulty.
+        TakesError: if it is no table, or an empty one.
     """
-    notes = []
-    for line, cells in enumerate(_rows(content, name), start=2):
-        note = _checked(NoteRow, cells, f"{name}, line {line}")
-        pitch = note.pitch if note.label is None else pitch_of_label(drums, note.label)
-        if pitch is None or None not in {note.label, note.pitch}:
-            got = f"pitch {note.pitch}, class {note.label}"
-            raise TakesError(f"{name}, line {line}", expected=f"a pitch, or a class of {DRUMS_FILE}", got=got)
-        notes.append((note.onset_s, pitch, note.velocity))
+    notes, faults = [], []
+    for where, cells in _rows(content, name):
+        try:
+            notes.append(_note(cells, where, drums))
+        except TakesError as error:
+            faults.append(in_a_line(error))
+    if faults:
+        more = len(faults) - MOST_FAULTY_LINES
+        return b"", faults[:MOST_FAULTY_LINES] + ([f"{name}: and {more:,} more lines"] if more > 0 else [])
     if not notes:
         raise TakesError(name, expected="at least one note", got="no notes")
     onset_s, pitches, velocities = zip(*sorted(notes), strict=True)
     onsets = Onsets(np.array(onset_s, np.float32), np.array(pitches, np.uint8), np.array(velocities, np.uint8))
     with tempfile.TemporaryDirectory() as scratch:
         write_onsets(onsets, Path(scratch) / "notes.midi")
-        return (Path(scratch) / "notes.midi").read_bytes()
+        return (Path(scratch) / "notes.midi").read_bytes(), []
+
+
+def _note(cells: dict[str | None, Any], where: str, drums: DrumTable) -> tuple[float, int, int]:
+    """Return time, pitch and velocity of a row."""
+    note = _checked(NoteRow, cells, where)
+    pitch = note.pitch if note.label is None else pitch_of_label(drums, note.label)
+    if pitch is None or None not in {note.label, note.pitch}:
+        got = f"pitch {note.pitch}, class {note.label}"
+        raise TakesError(where, expected=f"a pitch, or a class of {DRUMS_FILE}", got=got)
+    return note.onset_s, pitch, note.velocity
 
 
 def pitch_of_label(drums: DrumTable, label: str) -> int | None:
@@ -128,18 +150,29 @@ def key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _rows(content: bytes, name: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a CSV file without their empty cells."""
+def _rows(content: bytes, name: str) -> Iterator[tuple[str, dict[str | None, Any]]]:
+    """Yield where each row of a CSV file is, and its cells without the empty ones; None is cells without a column."""
     try:
-        for cells in csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True):
-            if None in cells:
-                raise TakesError(name, expected="a cell for each column", got=f"more: {cells[None]}")
-            yield {column.strip(): cell.strip() for column, cell in cells.items() if cell and cell.strip()}
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        columns = Counter(column.strip() for column in reader.fieldnames or ())
+        twice = sorted(column for column, count in columns.items() if column and count > 1)
+        if twice:
+            raise TakesError(name, expected="each column once", got=f"several of {', '.join(twice)}")
+        for row in reader:
+            cells: dict[str | None, Any] = {}
+            for column, cell in dict[str | None, Any](row).items():
+                if column is None:
+                    cells[None] = cell
+                elif cell and cell.strip():
+                    cells[column.strip()] = cell.strip()
+            yield f"{name}, line {reader.line_num}", cells
     except (UnicodeDecodeError, csv.Error) as error:
         raise TakesError(name, expected="a CSV table in UTF-8", got=str(error)) from error
 
 
-def _checked(model: type[RowT], cells: dict[str, Any], where: str) -> RowT:
+def _checked(model: type[RowT], cells: dict[str | None, Any], where: str) -> RowT:
+    if None in cells:
+        raise TakesError(where, expected="a cell for each column", got=f"more: {cells[None]}")
     try:
         return validated(model, cells, where)
     except ConfigError as error:
