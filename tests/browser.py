@@ -71,10 +71,11 @@ def until(page: Page, condition: str) -> None:
     raise AssertionError(f"never came true: {condition}")
 
 
-def serious_faults(page: Page) -> list[str]:
-    """Return what axe-core finds to be serious or critical: the rule and the first element of each."""
+def serious_faults(page: Page, *, only: str | None = None) -> list[str]:
+    """Return what axe-core finds to be serious or critical, by all rules or one: rule and first element of each."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    found = axe.Axe().run(page).response["violations"]
+    options = {"resultTypes": ["violations"], **({"runOnly": [only]} if only else {})}
+    found = axe.Axe().run(page, options=options).response["violations"]
     return [
         f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in {"serious", "critical"}
     ]

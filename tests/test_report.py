@@ -5,16 +5,24 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from markupsafe import escape
 from typer.testing import CliRunner
 
 from backbeat.cli.app import app
-from backbeat.report.hits import Hit, match_hits, worst_stretch
-from backbeat.report.listening import Absent
+from backbeat.datasets.registry import load_record
+from backbeat.drums.egmd import find_archive, read_index
+from backbeat.errors import ExperimentError
+from backbeat.experiments.results import EVALUATION_FILE, read_result
+from backbeat.report.content import THRESHOLDS_FILE, Headline, standing, threshold_chart
+from backbeat.report.evaluation import Evaluation, read_evaluation
+from backbeat.report.hits import Excerpt, Hit, match_hits, worst_stretch
+from backbeat.report.listening import Absent, listen, with_sound
 from backbeat.report.make import Page, make_report
 from backbeat.report.sound import SAMPLE_RATE_HZ, mp3_excerpt
 from backbeat.transcription.decode import Peaks
@@ -79,8 +87,13 @@ def copy(project: Path, tmp_path: Path) -> Path:
     return shutil.copytree(project, tmp_path / "project", symlinks=True)
 
 
-def evaluation_of(project: Path) -> dict:
-    return json.loads((project / "reports/evaluation.json").read_text())
+def evaluation_of(project: Path) -> Evaluation:
+    return read_evaluation(project, read_result(project, "workspace"))
+
+
+def set_evaluation(project: Path, **changes: object) -> None:
+    file = project / EVALUATION_FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def test_the_page_renders_and_asks_nobody_for_anything(browser, url: str, project: Path) -> None:
@@ -89,9 +102,11 @@ def test_the_page_renders_and_asks_nobody_for_anything(browser, url: str, projec
         page.wait_for_function(
             "[...document.querySelectorAll('img, audio')].every(one => one.complete ?? one.duration)"
         )
-        assert page.locator(".headlines .number").first.inner_text() == f"{evaluation['test']['onset_f1']:.3f}"
+        assert page.locator(".headlines .number").first.inner_text() == f"{evaluation.test.onset_f1:.3f}"
         scores = page.locator(".sequence .score .number").all_inner_texts()
-        worst = [f"{one['onset_f1']:.3f}" for one in evaluation["worst_sequences"]]
+        worst = [
+            f"{one['onset_f1']:.3f}" for one in json.loads((project / EVALUATION_FILE).read_text())["worst_sequences"]
+        ]
         assert scores[1:] == worst
         assert page.locator("img").evaluate_all("all => all.every(one => one.naturalWidth > 0)")
         assert page.locator(".chart svg").count() == 5
@@ -154,11 +169,12 @@ def test_a_phone_shows_it_without_sideways_scrolling(browser, url: str) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everybody_can_use_it(browser, url: str, scheme: str) -> None:
-    with opened_page(browser, url, scheme=scheme) as (page, _):
+def test_everybody_can_use_it_by_day_and_by_night(browser, url: str) -> None:
+    with opened_page(browser, url) as (page, _):
         page.locator("summary").evaluate_all("all => all.forEach(one => one.click())")
         assert serious_faults(page) == []
+        page.emulate_media(color_scheme="dark")
+        assert serious_faults(page, only="color-contrast") == []
 
 
 def test_the_theme_can_be_chosen(browser, url: str) -> None:
@@ -195,22 +211,41 @@ def embedded(page: Page) -> tuple[int, int]:
 
 
 def test_what_must_not_be_handed_on_is_not_in_the_page(copy: Path) -> None:
+    """What counts is the dataset that was evaluated, whatever the parameters say by now."""
     edit(copy / RECORD, "redistribute: true", "redistribute: false")
+    edit(copy / "params.yaml", "^dataset: egmd_mini", "dataset: egmd")
     page = make_report(copy)
     assert embedded(page) == (0, 0)
-    assert "does not allow its data to be handed on" in page.path.read_text()
-    asked = make_report(copy, embed_restricted=True)
-    assert min(embedded(asked)) > 1
+    html = page.path.read_text()
+    assert "does not allow its data to be handed on" in html
+    assert f"<h1>{escape(ODD_TITLE)}</h1>" in html
+    (warning,) = [one for one in page.warnings if "other values of dataset" in one]
+    assert warning in html
+    set_evaluation(copy, worst_sequences=[])
+    assert embedded(make_report(copy, embed_restricted=True)) == (1, 1)
 
 
 def test_without_raw_data_there_are_pictures_and_the_command_that_brings_sound(copy: Path) -> None:
     shutil.rmtree(copy / "data/raw")
+    set_evaluation(copy, worst_sequences=[])
     page = make_report(copy)
-    pictures, sounds = embedded(page)
-    assert (pictures > 1, sounds) == (True, 0)
+    assert embedded(page) == (1, 0)
     ((part, step),) = [(one.part, one.next_step) for one in page.absent]
     assert (part, step) == ("sound", "dvc repro data/dvc.yaml:download@egmd_mini")
     assert step in page.path.read_text()
+
+
+def test_a_recording_that_was_replaced_is_not_heard_beside_the_old_picture(project: Path) -> None:
+    first, second, *_ = read_index(find_archive(project / "data/raw/egmd_mini"))
+    excerpt = Excerpt(
+        id=first.id, why="typical", kit=1, kit_name="", held_out=False, style="", onset_f1=0.5, duration_s=0.5,
+        start_s=0, length_s=0.5, classes=(), hits=(), wav_crc32=first.wav.crc32, png=b"",
+    )  # fmt: skip
+    replaced = replace(excerpt, id=second.id, wav_crc32=second.wav.crc32 ^ 1)
+    shown, (absent,) = with_sound(project, "egmd_mini", (excerpt, replaced))
+    assert [one.mp3 is not None for one in shown] == [True, False]
+    assert absent.part == f"sound of {second.id}"
+    assert "does not hold the recordings that were evaluated" in absent.reason
 
 
 @pytest.mark.parametrize(
@@ -218,20 +253,59 @@ def test_without_raw_data_there_are_pictures_and_the_command_that_brings_sound(c
 )
 def test_what_is_not_there_is_said_with_what_brings_it(copy: Path, gone: str, step: str) -> None:
     (shutil.rmtree if (copy / gone).is_dir() else Path.unlink)(copy / gone)
-    page = make_report(copy)
-    assert embedded(page) == (0, 0)
-    assert [one.part for one in page.absent] == ["spectrograms and sound"]
-    assert step in page.absent[0].next_step
-    assert step in page.path.read_text()
+    shown, (absent,) = listen(copy, evaluation_of(copy), load_record(copy, "egmd_mini"), embed_restricted=False)
+    assert (shown, absent.part) == ((), "spectrograms and sound")
+    assert step in absent.next_step
 
 
-def test_another_model_than_the_evaluated_one_is_not_shown(copy: Path) -> None:
-    evaluation = evaluation_of(copy)
-    evaluation["provenance"]["model"] = "0" * 64
-    (copy / "reports/evaluation.json").write_text(json.dumps(evaluation))
-    page = make_report(copy)
-    assert embedded(page) == (0, 0)
-    assert "The model here and what was evaluated are not the same" in page.path.read_text()
+def test_what_is_not_what_was_evaluated_is_not_shown(project: Path, copy: Path) -> None:
+    edit(copy / "configs/drums.yaml", "^  41: tom_low", "  41: kick")
+    evaluation, record = evaluation_of(project), load_record(project, "egmd_mini")
+    said = evaluation.provenance
+    for place, evaluated, what in (
+        (project, replace(said, model="0" * 64), "model"),
+        (copy, said, "class map"),
+        (copy, replace(said, class_of_pitch=None), "class map"),  # as older evaluations have it
+    ):
+        shown, (absent,) = listen(place, replace(evaluation, provenance=evaluated), record, embed_restricted=False)
+        assert shown == ()
+        assert absent.reason == f"The {what} here and what was evaluated are not the same."
+
+
+@pytest.mark.parametrize(
+    ("broken", "fault"),
+    [
+        ({"provenance": {"dataset": "egmd_mini"}}, "provenance.train: Field required"),
+        ({"test": {"sequences": 1, "onset_f1": 0.5}}, "test.onset_f1_by_class: Field required"),
+        ({"by_kit": {"no number": {"sequences": 1, "onset_f1": 0.5, "onset_f1_by_class": {}}}}, "by_kit.no number"),
+    ],
+)
+def test_an_evaluation_that_lacks_something_is_said_to(copy: Path, broken: dict, fault: str) -> None:
+    result = read_result(copy, "workspace")
+    set_evaluation(copy, **broken)
+    with pytest.raises(ExperimentError) as refused:
+        read_evaluation(copy, result)
+    assert fault in refused.value.got
+    assert refused.value.next_step == "dvc repro evaluate"
+
+
+def test_thresholds_without_scores_are_said_to_be_so(project: Path, tmp_path: Path) -> None:
+    (tmp_path / THRESHOLDS_FILE).parent.mkdir(parents=True)
+    (tmp_path / THRESHOLDS_FILE).write_text('[{"threshold": 0.5}]')
+    with pytest.raises(ExperimentError) as refused:
+        threshold_chart(tmp_path, read_result(project, "workspace"), evaluation_of(project))
+    assert "0.precision: Field required" in refused.value.got
+
+
+def test_an_experiment_that_cannot_be_read_is_a_warning(copy: Path) -> None:
+    shutil.rmtree(copy / "reports")
+    for name, params in (("broken", "dataset: ["), ("whole", (copy / "params.yaml").read_text())):
+        (copy / "params.yaml").write_text(params)
+        git(copy, "commit", "--quiet", "--all", "--message", name)
+        git(copy, "update-ref", f"refs/exps/ab/{'c' * 38}/{name}", "HEAD")
+    page = make_report(copy, every_experiment=True)
+    assert any("broken" in one and "dvc exp remove broken" in one for one in page.warnings)
+    assert ">whole</th>" in page.path.read_text()
 
 
 def test_what_was_never_evaluated_has_a_page_all_the_same(browser, copy: Path) -> None:
@@ -249,11 +323,26 @@ def test_the_command_says_how_large_the_page_is(
     monkeypatch.chdir(project)
     absent = Absent("sound", "It is gone.", "dvc repro")
     monkeypatch.setattr(
-        "backbeat.report.make.make_report", lambda *_, **__: Page(tmp_path / "a.html", 1_234_567, 11, (absent,))
+        "backbeat.report.make.make_report",
+        lambda *_, **__: Page(tmp_path / "a.html", 1_234_567, 11, (absent,), ("It is old.",)),
     )
     shown = CliRunner().invoke(app, ["report", "main"])
     assert shown.stdout.endswith("a.html  1.2 MB, 11 sequences\n")
-    assert shown.stderr == "no sound: It is gone. next: dvc repro\n"
+    assert shown.stderr == "warning: It is old.\nno sound: It is gone. next: dvc repro\n"
+
+
+def test_what_the_differences_are_to_is_said_of_what_can_be_compared(project: Path) -> None:
+    main = read_result(project, "main")
+    one = Headline("onset F1", 0.5, 0.1, "better")
+    equal, alone = replace(one, difference=0.0, verdict="same"), replace(one, difference=None, verdict=None)
+    for shown, against, expected in (
+        ([one, equal, alone], main, "Differences are to main."),
+        ([equal, equal], main, "Every score here equals that of main."),
+        ([equal, alone], main, "Every score that can be compared equals that of main."),
+        ([alone], main, "These scores cannot be compared with those of main."),
+        ([alone], replace(main, metrics={}), "main has no scores to compare with."),
+    ):
+        assert standing(shown, against) == expected
 
 
 def peaks(*places: tuple[float, int]) -> Peaks:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from backbeat.errors import ExperimentError
 from backbeat.experiments.compare import Comparison, verdict
-from backbeat.experiments.results import EVALUATION_FILE, Result, read_file
+from backbeat.experiments.results import Result, read_file
 from backbeat.report import charts
+from backbeat.report.evaluation import Evaluation, read_json
 
 CURVES_FOLDER = "reports/training/plots/metrics"
 THRESHOLDS_FILE = "reports/plots/precision_recall.json"
@@ -73,14 +72,14 @@ class Kit:
     sequences: int
 
 
-def read_evaluation(project: Path, result: Result) -> dict[str, Any] | None:
-    """Return `reports/evaluation.json` of a result; None where nothing was evaluated.
+@dataclass(frozen=True)
+class _Point:
+    """The scores at one threshold."""
 
-    Raises:
-        ExperimentError: if it cannot be read.
-    """
-    evaluation: dict[str, Any] | None = _json(project, result, EVALUATION_FILE, dict)
-    return evaluation
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
 
 
 def headlines(comparison: Comparison, result: Result) -> tuple[Headline, ...]:
@@ -96,6 +95,19 @@ def headlines(comparison: Comparison, result: Result) -> tuple[Headline, ...]:
         for name, label in _HEADLINES.items()
         if name in result.metrics
     )
+
+
+def standing(shown: Sequence[Headline], against: Result) -> str:
+    """Return what the differences of these scores are to, or why there are none."""
+    verdicts = [one.verdict for one in shown]
+    if {"better", "worse"}.intersection(verdicts):
+        return f"Differences are to {against.name}."
+    if "same" in verdicts:
+        which = "that can be compared" if None in verdicts else "here"
+        return f"Every score {which} equals that of {against.name}."
+    if against.metrics:
+        return f"These scores cannot be compared with those of {against.name}."
+    return f"{against.name} has no scores to compare with."
 
 
 def training_curves(project: Path, results: Sequence[Result]) -> tuple[Chart, ...]:
@@ -115,12 +127,11 @@ def training_curves(project: Path, results: Sequence[Result]) -> tuple[Chart, ..
     return tuple(shown)
 
 
-def class_chart(evaluation: Mapping[str, Any]) -> Chart:
+def class_chart(evaluation: Evaluation) -> Chart:
     """Return F1 by class, of the kits that training heard and of those that it did not."""
-    groups = {key: label for key, label in GROUPS.items() if key != "test" and key in evaluation} or {
-        "test": GROUPS["test"]
-    }
-    scores = {key: evaluation[key]["onset_f1_by_class"] for key in ("test", *groups)}
+    found = {"test": evaluation.test, "seen_kits": evaluation.seen_kits, "held_out_kits": evaluation.held_out_kits}
+    scores = {key: one.onset_f1_by_class for key, one in found.items() if one}
+    groups = {key: GROUPS[key] for key in scores if key != "test"} or {"test": GROUPS["test"]}
     rows = [
         {"class": words(name), "f1": scores[key][name], "group": label}
         for name in scores["test"]
@@ -132,37 +143,37 @@ def class_chart(evaluation: Mapping[str, Any]) -> Chart:
     return Chart("By class", "", svg, ("class", *(GROUPS[key] for key in scores)), table)
 
 
-def kits(evaluation: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[Kit, ...]]:
+def kits(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[Kit, ...]]:
     """Return the classes, and the scores of each kit: those heard in training first, then those held out."""
-    held_out = set(evaluation["provenance"]["train"]["held_out_kits"])
-    classes = tuple(evaluation["test"]["onset_f1_by_class"])
+    held_out = set(evaluation.provenance.train.held_out_kits)
+    classes = tuple(evaluation.test.onset_f1_by_class)
     listed = [
         Kit(
             name=name,
             held_out=int(name.split(" ", 1)[0]) in held_out,
-            onset_f1=row["onset_f1"],
-            by_class=tuple(row["onset_f1_by_class"].get(one) for one in classes),
-            sequences=row["sequences"],
+            onset_f1=row.onset_f1,
+            by_class=tuple(row.onset_f1_by_class.get(one) for one in classes),
+            sequences=row.sequences,
         )
-        for name, row in evaluation["by_kit"].items()
+        for name, row in evaluation.by_kit.items()
     ]
     return tuple(map(words, classes)), tuple(sorted(listed, key=lambda kit: kit.held_out))
 
 
-def threshold_chart(project: Path, result: Result, evaluation: Mapping[str, Any]) -> Chart | None:
+def threshold_chart(project: Path, result: Result, evaluation: Evaluation) -> Chart | None:
     """Return precision, recall and F1 over one threshold for all classes; None where that was not kept."""
-    curve = _json(project, result, THRESHOLDS_FILE, list)
+    curve = read_json(project, result, THRESHOLDS_FILE, list[_Point])
     if not curve:
         return None
     kinds = ("precision", "recall", "f1")
     rows = [
-        {"threshold": point["threshold"], "score": point[kind], "name": "F1" if kind == "f1" else kind}
+        {"threshold": point.threshold, "score": getattr(point, kind), "name": "F1" if kind == "f1" else kind}
         for kind in kinds
         for point in curve
     ]
-    chosen = evaluation["thresholds"]
+    chosen = evaluation.thresholds
     label = "Precision, recall and F1 over the threshold, with the thresholds that were chosen for the classes"
-    table = tuple((f"{point['threshold']:.2f}", *(_score(point[kind]) for kind in kinds)) for point in curve)
+    table = tuple((f"{point.threshold:.2f}", *(_score(getattr(point, kind)) for kind in kinds)) for point in curve)
     note = ", ".join(f"{words(name)} {value:.2f}" for name, value in chosen.items())
     svg = charts.thresholds(rows, chosen, label)
     return Chart("Over one threshold for all classes", note, svg, ("threshold", "precision", "recall", "F1"), table)
@@ -185,16 +196,3 @@ def _curve(project: Path, result: Result, path: str, column: str) -> list[tuple[
 
 def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _json(project: Path, result: Result, path: str, kind: type) -> Any:
-    content = read_file(project, result.revision, path)
-    if content is None:
-        return None
-    try:
-        values = json.loads(content)
-    except ValueError as error:
-        raise ExperimentError(f"{path} of {result.name} cannot be read", got=str(error)) from error
-    if not isinstance(values, kind):
-        raise ExperimentError(f"{path} of {result.name} cannot be read", expected=kind.__name__, got=str(values)[:40])
-    return values

@@ -5,10 +5,9 @@ Shards and model have to be the ones that were evaluated. Importing this module 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from backbeat.config import FeatureParams
 from backbeat.drums.classes import ClassMap, class_map, load_drums
 from backbeat.errors import ExperimentError
 from backbeat.progress import progress
-from backbeat.provenance import file_digest
+from backbeat.provenance import digest_of, file_digest
+from backbeat.report.evaluation import Evaluation
 from backbeat.report.hits import LONGEST_S, Excerpt, Hit, f1_of, match_hits, worst_stretch
 from backbeat.report.picture import spectrogram_png
 from backbeat.transcription.dataset import SequenceRef, data_digest, open_shards, reference_by_class, sequences_of
@@ -64,34 +64,42 @@ class _Listener:
             length_s=length_s,
             classes=names,
             hits=inside,
+            wav_crc32=sequence.recording[0],
             png=spectrogram_png(frames[first : first + count], self.features.step_db),
         )
 
 
-def transcribed_excerpts(project: Path, evaluation: Mapping[str, Any]) -> tuple[Excerpt, ...]:
+def transcribed_excerpts(project: Path, evaluation: Evaluation) -> tuple[Excerpt, ...]:
     """Return a typical test sequence and the worst ones, without sound.
 
     Args:
         project: root of the repository, with shards and model as they are in the workspace.
-        evaluation: `reports/evaluation.json`, with `worst_sequences`.
+        evaluation: what was evaluated, with its `worst_sequences`.
 
     Raises:
-        BackbeatError: if shards or model are absent, damaged, or not those that were evaluated.
+        BackbeatError: if shards, model or class map are absent, damaged, or not those that were evaluated.
     """
-    said = evaluation["provenance"]
-    shards = open_shards(project / "data" / "processed" / said["dataset"])
-    _check_evaluated("the shards here", data_digest(shards), said["data"])
+    said = evaluation.provenance
+    shards = open_shards(project / "data" / "processed" / said.dataset)
+    _check_evaluated("the shards here", data_digest(shards), said.data)
     model, card = load_model(project / MODEL_FILE, torch.device("cpu"))
-    _check_evaluated("the model here", file_digest(project / MODEL_FILE), said["model"])
+    _check_evaluated("the model here", file_digest(project / MODEL_FILE), said.model)
+    classes = class_map(load_drums(project), card.class_map)
+    # What is older names its class map only; its model, which is the one that was evaluated, knows the map's content.
+    evaluated_map = said.class_of_pitch or card.provenance.class_of_pitch
+    _check_evaluated("the class map here", digest_of(classes.class_of_pitch.tolist()), evaluated_map)
     listener = _Listener(
         model,
         card,
-        class_map(load_drums(project), card.class_map),
+        classes,
         FeatureParams.model_validate(shards[0].attributes["features"]),
-        float(said["evaluate"]["onset_tolerance_s"]),
+        said.evaluate.onset_tolerance_s,
     )
     by_place = {(one.id, one.kit): one for one in sequences_of(shards, "test")}
-    worst = [(row["sequence"], row["kit"]) for row in evaluation["worst_sequences"]]
+    worst = [(row.sequence, row.kit) for row in evaluation.worst_sequences or ()]
+    unknown = [name for name, kit in worst if (name, kit) not in by_place]
+    if unknown:
+        raise ExperimentError(f"the shards here have no test sequence {unknown[0]}", next_step="dvc repro evaluate")
     others = sorted(by_place.keys() - set(worst)) or sorted(by_place)
     sample = others[:: -(-len(others) // TYPICAL_OF)]
     wanted = [(place, f"worst {number}") for number, place in enumerate(worst, start=1)]

@@ -48,6 +48,7 @@ class Excerpt:
         length_s: how long the excerpt is.
         classes: the classes that occur in it.
         hits: those within the excerpt, with times from its beginning and indices into `classes`.
+        wav_crc32: CRC-32 of the recording that was evaluated.
         png: its spectrogram.
         mp3: its sound; None where there is none.
     """
@@ -64,6 +65,7 @@ class Excerpt:
     length_s: float
     classes: tuple[str, ...]
     hits: tuple[Hit, ...]
+    wav_crc32: int
     png: bytes
     mp3: bytes | None = None
 

@@ -6,16 +6,15 @@ these sequences only. Where one of them is absent, or is not what was evaluated,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from backbeat.datasets.packed.archives import read_member
 from backbeat.datasets.registry import Record
 from backbeat.drums.egmd import find_archive, read_index
-from backbeat.errors import BackbeatError, ExperimentError
+from backbeat.errors import BackbeatError
+from backbeat.report.evaluation import Evaluation
 from backbeat.report.hits import Excerpt
 from backbeat.report.sound import mp3_excerpt
 
@@ -36,13 +35,13 @@ class Absent:
 
 
 def listen(
-    project: Path, evaluation: Mapping[str, Any] | None, record: Record, *, embed_restricted: bool
+    project: Path, evaluation: Evaluation | None, record: Record, *, embed_restricted: bool
 ) -> tuple[tuple[Excerpt, ...], tuple[Absent, ...]]:
     """Return what can be shown, and what cannot, and why.
 
     Args:
         project: root of the repository, with shards, model and raw data as they are in the workspace.
-        evaluation: `reports/evaluation.json` of what is reported on.
+        evaluation: what is reported on.
         record: of the dataset that it was evaluated on.
         embed_restricted: whether data that its license forbids to hand on is put into the page all the same.
     """
@@ -54,7 +53,7 @@ def listen(
     if find_spec("torch") is None:
         step = "pip install '.[train]', or make setup"
         return (), (Absent(part, "PyTorch, which runs the model, is not installed.", step),)
-    if evaluation is None or "worst_sequences" not in evaluation:
+    if evaluation is None or evaluation.worst_sequences is None:
         reason = "The evaluation does not name the worst sequences."
         return (), (Absent(part, reason, "make one that does: dvc repro"),)
     from backbeat.report.excerpts import transcribed_excerpts
@@ -64,23 +63,35 @@ def listen(
     except BackbeatError as error:
         return (), (_absent(part, error),)
     try:
-        return _with_sound(project, record.name, shown), ()
+        return with_sound(project, record.name, shown)
     except BackbeatError as error:
         return shown, (_absent("sound", error),)
 
 
+def with_sound(
+    project: Path, dataset: str, shown: tuple[Excerpt, ...]
+) -> tuple[tuple[Excerpt, ...], tuple[Absent, ...]]:
+    """Return excerpts with their sound, but for those of which the raw archive holds another recording or none.
+
+    Raises:
+        BackbeatError: if there is no archive, or it is damaged.
+    """
+    archive = find_archive(project / "data" / "raw" / dataset)
+    recordings = {(one.id, one.wav.crc32): one.wav for one in read_index(archive)}
+    heard, silent = [], []
+    for one in shown:
+        wav = recordings.get((one.id, one.wav_crc32))
+        if wav is None:
+            silent.append(one.id)
+            heard.append(one)
+        else:
+            heard.append(replace(one, mp3=mp3_excerpt(read_member(archive, wav), one.id, one.start_s, one.length_s)))
+    if not silent:
+        return tuple(heard), ()
+    reason = f"{archive.name} does not hold the recordings that were evaluated, but others or none."
+    step = f"dvc repro data/dvc.yaml:download@{dataset}, then dvc repro"
+    return tuple(heard), (Absent(f"sound of {', '.join(silent)}", reason, step),)
+
+
 def _absent(part: str, error: BackbeatError) -> Absent:
     return Absent(part, f"{error.what[0].upper()}{error.what[1:]}.", error.next_step)
-
-
-def _with_sound(project: Path, dataset: str, shown: tuple[Excerpt, ...]) -> tuple[Excerpt, ...]:
-    archive = find_archive(project / "data" / "raw" / dataset)
-    recordings = {sequence.id: sequence.wav for sequence in read_index(archive)}
-    absent = [one.id for one in shown if one.id not in recordings]
-    if absent:
-        step = f"dvc repro data/dvc.yaml:download@{dataset}"
-        raise ExperimentError(f"{archive.name} does not hold {absent[0]}", next_step=step)
-    return tuple(
-        replace(one, mp3=mp3_excerpt(read_member(archive, recordings[one.id]), one.id, one.start_s, one.length_s))
-        for one in shown
-    )

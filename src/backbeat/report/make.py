@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from backbeat.datasets.licenses import attribution
 from backbeat.datasets.registry import load_record
 from backbeat.experiments import tables
 from backbeat.experiments.compare import Comparison, compare, headline, labels, verdict
-from backbeat.experiments.results import WORKSPACE, Result, experiments, read_result
+from backbeat.experiments.results import WORKSPACE, Result, read_experiments, read_result
 from backbeat.provenance import git_revision
 from backbeat.report import content
+from backbeat.report.evaluation import Evaluation, read_evaluation
 from backbeat.report.hits import LONGEST_S
 from backbeat.report.listening import Absent, listen
 from backbeat.storage.staging import new_file
@@ -42,12 +43,14 @@ class Page:
         size_bytes: its size.
         sequences: how many sequences are shown.
         absent: what is not, and why.
+        warnings: what on the page does not belong together, a sentence each.
     """
 
     path: Path
     size_bytes: int
     sequences: int
     absent: tuple[Absent, ...]
+    warnings: tuple[str, ...]
 
 
 def make_report(
@@ -71,29 +74,41 @@ def make_report(
 
     Raises:
         ExperimentError: if there is no such revision or experiment, or one of its files cannot be read.
-        ConfigError: if the dataset of the first result has no record.
+        ConfigError: if the dataset that the first result was evaluated on has no record.
     """
-    listed = list(names) or [WORKSPACE]
+    results = [read_result(project, name) for name in dict.fromkeys(names or [WORKSPACE])]
+    unreadable: list[str] = []
     if every_experiment:
-        found = experiments(project)
-        times = Counter(name for _, name, _ in found)
-        listed += [name if times[name] == 1 else commit[:12] for _, name, commit in found]
-    results = [read_result(project, name) for name in dict.fromkeys(listed)]
+        found, unreadable = read_experiments(project)
+        results += _others(found, results)
     comparison = compare(results, read_result(project, against))
+    comparison = replace(comparison, warnings=(*comparison.warnings, *unreadable))
     html, sequences, absent = _html(project, comparison, embed_restricted=embed_restricted)
     path = output or project / REPORT_FILE
     with new_file(path) as part:
         part.write_bytes(html)
-    return Page(path, len(html), sequences, absent)
+    return Page(path, len(html), sequences, absent, comparison.warnings)
+
+
+def _others(found: Sequence[Result], results: Sequence[Result]) -> list[Result]:
+    """Return those found that are not among the results; experiments that share a name go by their commits."""
+    times, listed = Counter(one.name for one in found), {one.revision for one in results}
+    return [
+        one if times[one.name] == 1 else replace(one, name=str(one.revision)[:12])
+        for one in found
+        if one.revision not in listed
+    ]
 
 
 def _html(project: Path, comparison: Comparison, *, embed_restricted: bool) -> tuple[bytes, int, tuple[Absent, ...]]:
     result = comparison.rows[0].result
-    record = load_record(project, result.dataset)
-    evaluation = content.read_evaluation(project, result)
+    evaluation = read_evaluation(project, result)
+    # Of what was evaluated, whatever the parameters say by now: it is what the page shows and what it may hand on.
+    record = load_record(project, evaluation.provenance.dataset if evaluation else result.dataset)
     shown, absent = listen(project, evaluation, record, embed_restricted=embed_restricted)
     others = [row.result for row in comparison.rows[1:]]
     script = (_PAGE / "script.js").read_text(encoding="utf-8")
+    headlines = content.headlines(comparison, result)
     classes, kits = content.kits(evaluation) if evaluation else ((), ())
     html = _environment().get_template("page.html.j2").render(
         record=record,
@@ -101,7 +116,8 @@ def _html(project: Path, comparison: Comparison, *, embed_restricted: bool) -> t
         result=result,
         comparison=comparison,
         table=_table(comparison),
-        headlines=content.headlines(comparison, result),
+        headlines=headlines,
+        standing=content.standing(headlines, comparison.against),
         evaluation=evaluation,
         curves=content.training_curves(project, [result, comparison.against, *others]),
         by_class=content.class_chart(evaluation) if evaluation else None,
@@ -181,20 +197,20 @@ def _value(value: object) -> _Cell:
     return _Cell(text, value if isinstance(value, int | float) else text)
 
 
-def _origin(project: Path, result: Result, evaluation: Mapping[str, Any] | None) -> dict[str, str]:
+def _origin(project: Path, result: Result, evaluation: Evaluation | None) -> dict[str, str]:
     """Return what the result came from, by what it is called."""
-    said = evaluation["provenance"] if evaluation else {}
+    said = evaluation.provenance if evaluation else None
     _, training, device, cost = tables.circumstances(result)
     facts = {
         "Revision": result.revision or git_revision(project),
-        "Evaluated at": said.get("revision"),
-        "Dataset": result.dataset,
-        "License": said.get("license"),
-        "Shards (content)": said.get("data"),
-        "Shards (DVC)": result.data_hash,
-        "Test recordings": said.get("test_data"),
-        "Model": said.get("model"),
-        "Class map": said.get("class_map"),
+        "Evaluated at": said and said.revision,
+        "Dataset": said.dataset if said else result.dataset,
+        "License": said and said.license,
+        "Shards (content)": said and said.data,
+        "Shards (DVC)": result.data_hash if said is None or said.dataset == result.dataset else None,
+        "Test recordings": said and said.test_data,
+        "Model": said and said.model,
+        "Class map": said and said.class_map,
         "Training time": training,
         "Device": device,
         "Cost": cost,
