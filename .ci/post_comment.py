@@ -54,7 +54,8 @@ def main() -> int:
     if text is None:
         print("the run has left no text of an acceptable size")
         return 1
-    body = "\n\n".join([MARK, harmless(text), NOTE.format(sha=sha)])
+    # Our words first: markup of the text that is not closed would swallow what follows it.
+    body = "\n\n".join([MARK, NOTE.format(sha=sha), harmless(text)])
     comment = own_comment(repository, number)
     if comment is None:
         api("POST", f"repos/{repository}/issues/{number}/comments", {"body": body})
@@ -90,8 +91,7 @@ def harmless(text: str) -> str:
     """Return a text that notifies nobody, hides nothing and fits."""
     visible = "".join(character for character in text if character == "\n" or character.isprintable())
     # A zero-width space: `@name` is shown, and calls nobody.
-    silent = visible.replace("@", "@\u200b")
-    return silent[:MOST_CHARACTERS].replace("<!--", "&lt;!--")
+    return visible.replace("@", "@\u200b").replace("<!--", "&lt;!--")[:MOST_CHARACTERS]
 
 
 def own_comment(repository: str, number: int) -> int | None:

@@ -5,9 +5,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from backbeat.cli.experiments import app
 from backbeat.errors import ExperimentError
-from backbeat.experiments.results import TrainingRun, cost_usd, experiments, read_result, resolve
+from backbeat.experiments.compare import compare
+from backbeat.experiments.listing import listed
+from backbeat.experiments.results import (
+    TrainingRun,
+    cost_usd,
+    default_base,
+    experiments,
+    read_experiments,
+    read_result,
+    resolve,
+)
 from backbeat.remote.policy import load_cloud_config
 
 REPOSITORY = Path(__file__).parents[1]
@@ -80,6 +92,68 @@ def test_of_two_experiments_of_one_name_the_one_that_began_here_is_meant(project
     git(project, "commit", "--quiet", "--allow-empty", "--message", "third")
     with pytest.raises(ExperimentError, match="several experiments"):
         resolve(project, "slow")
+
+
+def test_a_name_of_git_and_of_an_experiment_is_neither(project: Path) -> None:
+    commit = as_experiment(project, "slow", learning_rate=0.0001, onset_f1=0.7)
+    git(project, "branch", "slow")
+    with pytest.raises(ExperimentError, match="'slow' is a revision of Git and an experiment") as refused:
+        resolve(project, "slow")
+    assert commit[:8] in str(refused.value)
+    assert resolve(project, "refs/heads/slow") == git(project, "rev-parse", "HEAD")
+    # As `dvc exp branch` makes it.
+    git(project, "branch", "--force", "slow", commit)
+    assert resolve(project, "slow") == commit
+
+
+def test_without_a_branch_main_it_is_head(project: Path) -> None:
+    assert default_base(project) == "main"
+    git(project, "branch", "--move", "trunk")
+    as_experiment(project, "main", learning_rate=0.1, onset_f1=0.7)
+    assert default_base(project) == "HEAD"
+
+
+def test_an_experiment_that_cannot_be_read_is_named_and_the_others_are_shown(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_experiment(project, "slow", learning_rate=0.0001, onset_f1=0.7)
+    (project / "reports/metrics.json").write_text("{")
+    commit = git(project, "commit-tree", git(project, "stash", "create") + "^{tree}", "-p", "HEAD", "-m", "torn")
+    git(project, "checkout", "--", ".")
+    baseline = git(project, "rev-parse", "HEAD")
+    git(project, "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/torn", commit)
+    results, (said,) = read_experiments(project)
+    assert [one.name for one in results] == ["slow"]
+    assert said.startswith("the experiment torn is left out: reports/metrics.json of torn cannot be read; next: dvc")
+    states = {one.name: one.state for one in listed(project)[0]}
+    assert states == {"slow": "finished", "torn": "unreadable"}
+    monkeypatch.setattr("backbeat.cli.experiments.find_project", lambda: project)
+    done = CliRunner().invoke(app, ["compare", "--csv"])
+    assert done.exit_code == 0
+    assert "warning: the experiment torn is left out" in done.stderr
+    assert "\nslow," in done.stdout
+
+
+def test_parameters_that_were_changed_after_the_evaluation_are_seen(project: Path) -> None:
+    provenance = {
+        "dataset": "egmd_mini", "test_data": "ab", "class_map": "drums7", "class_of_pitch": "ef",
+        "train": {"learning_rate": 0.003}, "evaluate": {"onset_tolerance_s": 0.05},
+    }  # fmt: skip
+    (project / "reports/evaluation.json").write_text(json.dumps({"provenance": provenance}))
+    # Of preprocessing the lock knows; of training it may know less than the provenance of the scores.
+    made = {"preprocess": {"hop_samples": 441}, "train": {"learning_rate": 0.1}}
+    lock = {"stages": {"preprocess": {"params": {"params.yaml": made}}}}
+    (project / "dvc.lock").write_text(json.dumps(lock))
+    (project / "params.yaml").write_text(
+        "dataset: egmd_mini\ntrain: {learning_rate: 0.003}\npreprocess: {hop_samples: 441}\n"
+    )
+    result = read_result(project, "workspace")
+    assert result.evaluated_on is not None
+    assert result.evaluated_on.class_of_pitch == "ef"
+    assert compare([result], result).warnings == ()
+    (project / "params.yaml").write_text("dataset: egmd\ntrain: {learning_rate: 0.1}\npreprocess: {hop_samples: 512}\n")
+    (said,) = compare([], read_result(project, "workspace")).warnings
+    assert "other values of dataset, preprocess.hop_samples, train.learning_rate;" in said
 
 
 @pytest.mark.parametrize("name", ["nothing", "--all", "main:params.yaml"])

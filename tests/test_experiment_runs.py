@@ -13,8 +13,9 @@ import pytest
 
 from backbeat.errors import ExperimentError
 from backbeat.experiments.listing import listed
+from backbeat.experiments.queue import tasks
 from backbeat.experiments.results import experiments
-from backbeat.experiments.run import enqueue, follow, plan, run, tasks
+from backbeat.experiments.run import enqueue, follow, plan, run
 from backbeat.experiments.verify import verify
 from test_end_to_end import clone
 from toy_pipeline import make_toy, scores_of, shell, state_of, toy_environment, witnessed
@@ -61,7 +62,10 @@ def test_an_experiment_is_called_like_its_preset_and_leaves_the_workspace_alone(
     with pytest.raises(ExperimentError, match="tiny is there already") as refused:
         plan(project, ["tiny"])
     assert "--name tiny-2" in str(refused.value)
-    (one,) = listed(project)
+    with pytest.raises(ExperimentError, match="Git knows main already"):
+        plan(project, ["tiny"], name="main")
+    ((one,), unreadable) = listed(project)
+    assert not unreadable
     assert (one.name, one.state, one.onset_f1) == ("tiny", "finished", "0.120")
 
 

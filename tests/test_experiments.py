@@ -16,12 +16,22 @@ from backbeat.config import load_params
 from backbeat.errors import BackbeatError, ConfigError, ExperimentError
 from backbeat.experiments.compare import HEADLINE_METRICS, Comparison, compare, headline, labels, verdict
 from backbeat.experiments.presets import checked, load_preset, load_presets, overrides
+from backbeat.experiments.queue import Task
 from backbeat.experiments.results import Evaluated, Result, TrainingRun, flat, read_result
+from backbeat.experiments.run import follow
 from backbeat.experiments.tables import changes, circumstances, csv_text, difference, duration_text, markdown
+from backbeat.experiments.verify import Artifact, Verification, largest_difference
 
 REPOSITORY = Path(__file__).parents[1]
 PRESETS = sorted(path.stem for path in (REPOSITORY / "configs/experiments").glob("*.yaml"))
 
+ON = Evaluated(
+    test_data="8f" * 32,
+    class_map="drums7",
+    onset_tolerance_s=0.05,
+    class_of_pitch="1d" * 32,
+    params={"evaluate.onset_tolerance_s": 0.05, "evaluate.velocity_tolerance": 0.1},
+)
 MAIN = Result(
     name="main",
     revision="a" * 40,
@@ -32,7 +42,7 @@ MAIN = Result(
     },
     dataset="egmd_mini",
     data_hash="f7680097d00bc27da5f2bcf7c5bd2d25.dir",
-    evaluated_on=Evaluated("8f" * 32, "drums7", 0.05),
+    evaluated_on=ON,
     training=TrainingRun(163, "CPU (x86_64)", "cpu", 1, 2),
     cost_usd=0.004,
 )  # fmt: skip
@@ -106,17 +116,58 @@ def test_what_is_shown_first_are_four_metrics_in_front_of_all() -> None:
 @pytest.mark.parametrize(
     ("changed", "warning"),
     [
-        ({"evaluated_on": Evaluated("9a" * 32, "drums7", 0.05)}, "other test data (9a9a9a9a, not 8f8f8f8f)"),
-        ({"evaluated_on": Evaluated("8f" * 32, "adtof5", 0.05)}, "other classes (adtof5, not drums7)"),
-        ({"evaluated_on": Evaluated("8f" * 32, "drums7", 0.03)}, "another tolerance (30 ms, not 50 ms)"),
-        ({"evaluated_on": Evaluated(None, "drums7", 0.05)}, "whether they were tested on the same data is not known"),
+        ({"evaluated_on": replace(ON, test_data="9a" * 32)}, "other test data (9a9a9a9a, not 8f8f8f8f)"),
+        ({"evaluated_on": replace(ON, class_map="adtof5")}, "other classes (adtof5, not drums7)"),
+        ({"evaluated_on": replace(ON, onset_tolerance_s=0.03)}, "another tolerance (30 ms, not 50 ms)"),
+        (
+            {"evaluated_on": replace(ON, class_of_pitch="3c" * 32)},
+            "other classes (drums7 3c3c3c3c, not drums7 1d1d1d1d)",
+        ),
+        (
+            {"evaluated_on": replace(ON, params={**ON.params, "evaluate.velocity_tolerance": 0.2})},
+            "another velocity_tolerance (0.2, not 0.1)",
+        ),
+        ({"evaluated_on": replace(ON, test_data=None)}, "whether they were tested on the same data is not known"),
         ({"metrics": {}}, "x has no scores"),
     ],
-    ids=["test data", "classes", "tolerance", "not written down", "no scores"],
+    ids=[
+        "test data",
+        "classes",
+        "tolerance",
+        "classes of one name",
+        "velocity tolerance",
+        "not written down",
+        "no scores",
+    ],
 )
 def test_what_cannot_be_compared_is_said(changed: dict[str, object], warning: str) -> None:
-    (said,) = compare([other("x", **changed)], MAIN).warnings
+    comparison = compare([other("x", **changed)], MAIN)
+    (said,) = comparison.warnings
     assert warning in said
+    # No arrow says that other test data, or a wider tolerance, has made the model better.
+    if "other" in warning:
+        assert comparison.rows[0].result.metrics
+        assert not comparison.rows[0].differences
+
+
+def test_scores_that_are_not_of_the_parameters_beside_them_are_said_to_be_so() -> None:
+    on = replace(ON, params={**ON.params, "dataset": "egmd_mini", "train.learning_rate": 0.003})
+    stale = replace(with_params("workspace", learning_rate=0.1), evaluated_on=on)
+    (said,) = compare([stale], replace(MAIN, evaluated_on=on)).warnings
+    assert "the scores of workspace are not of its parameters" in said
+    assert "other values of train.learning_rate; next: dvc repro" in said
+    elsewhere = other("workspace", params={**MAIN.params, "dataset": "egmd"}, evaluated_on=on)
+    assert "other values of dataset;" in compare([MAIN], elsewhere).warnings[0]
+
+
+def test_scores_by_held_out_kits_have_no_difference_where_other_kits_were_held_out() -> None:
+    metrics = {**MAIN.metrics, "test.onset_f1": 0.89, "held_out_kits.onset_f1": 0.95}
+    found = compare([replace(with_params("x", held_out_kits=[5]), metrics=metrics)], MAIN)
+    assert difference(found.rows[0], "held_out_kits.onset_f1") == ""
+    assert difference(found.rows[0], "test.onset_f1") == "+0.010↑"
+    (said,) = found.warnings
+    assert "x held out other kits (5) than main (4, 8)" in said
+    assert compare([with_params("y", held_out_kits=[8, 4])], MAIN).warnings == ()
 
 
 def test_results_of_one_test_set_are_compared_without_a_word() -> None:
@@ -179,6 +230,88 @@ def printed(comparison: Comparison, monkeypatch: pytest.MonkeyPatch, columns: in
     done = CliRunner().invoke(app, ["compare", *names, "--against", comparison.against.name])
     assert done.exit_code == 0, done.output
     return done.stdout
+
+
+def test_what_is_left_out_of_a_comparison_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = {"HEAD": replace(MAIN, name="HEAD"), "main": MAIN, "x": other("x")}
+    monkeypatch.setattr("backbeat.experiments.results.read_result", lambda _, name: results[name])
+    done = CliRunner().invoke(app, ["compare", "HEAD", "x", "--against", "main"])
+    assert "HEAD is main, which it would be compared with" in done.stderr
+    assert "nothing to compare" not in done.stderr
+    done = CliRunner().invoke(app, ["compare", "HEAD", "--against", "main"])
+    assert "nothing to compare with main; next: " in done.stderr
+    assert "changed since" not in done.stdout
+
+
+VERIFIED = Verification(
+    "x",
+    "a" * 40,
+    (Artifact("data/processed/y", "shards", "not repeated"), Artifact("reports/metrics.json", "scores", "same bytes")),
+    (),
+)
+
+
+def test_shards_that_were_not_repeated_are_not_called_reproduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backbeat.experiments.verify.verify", lambda *_, **__: VERIFIED)
+    done = CliRunner().invoke(app, ["verify", "x"])
+    assert done.exit_code == 0
+    assert "x (aaaaaaa) has the same scores again; its shards were not repeated" in done.stdout
+    said = json.loads(CliRunner().invoke(app, ["verify", "x", "--json"]).stdout)
+    assert said["reproduced"] is True
+    assert said["verdict"] == "has the same scores again; its shards were not repeated"
+    shards, scores = VERIFIED.artifacts
+    assert replace(VERIFIED, artifacts=(replace(shards, outcome="same bytes"), scores)).verdict == "was reproduced"
+    worse = replace(VERIFIED, artifacts=(shards, replace(scores, outcome="differs")))
+    assert worse.verdict == "was not reproduced"
+
+
+@pytest.mark.parametrize("now", [float("nan"), float("inf"), None, "0.5"])
+def test_a_score_that_is_no_number_is_no_reproduction(now: object) -> None:
+    found = largest_difference({"a": 0.5, "b": 0.5, "c": 0.5}, {"a": 0.4, "b": now, "c": 0.3})
+    assert found == (float("inf"), "b")
+
+
+def followed(monkeypatch: pytest.MonkeyPatch, looks: list[list[Task] | Exception], *, worker: bool) -> list[str]:
+    """Follow one task of a queue that is found like this, look by look, and stays as at last; return what was said."""
+
+    def look(_: object) -> list[Task]:
+        found = looks.pop(0) if len(looks) > 1 else looks[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr("backbeat.experiments.queue.tasks", look)
+    monkeypatch.setattr("backbeat.experiments.queue._has_worker", lambda _: worker)
+    monkeypatch.setattr("backbeat.experiments.run._dvc", lambda *_: 0)
+    monkeypatch.setattr("backbeat.experiments.run.POLL_S", 0.0)
+    said: list[str] = []
+    follow(REPOSITORY, [Task("a" * 40, "x", "Queued")], say=said.append)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ([], "no longer has x"),
+        ([Task("a" * 40, "x", "Running")], "nobody works on x"),
+        (ExperimentError("the queue is broken"), "the queue is broken"),
+    ],
+    ids=["removed", "no worker", "unreadable"],
+)
+def test_a_queue_of_which_nothing_can_come_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, last: list[Task] | Exception, message: str
+) -> None:
+    # A worker changes DVC's files while they are read: one odd look means nothing.
+    running, done = [Task("a" * 40, "x", "Running")], [Task("a" * 40, "x", "Success")]
+    assert followed(monkeypatch, [running, last, done], worker=True) == ["x: running", "x: success"]
+    with pytest.raises(ExperimentError, match=message):
+        followed(monkeypatch, [running, last], worker=False)
+
+
+def test_long_training_without_a_word_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    running: list[list[Task] | Exception] = [[Task("a" * 40, "x", "Running")]] * 100
+    said = followed(monkeypatch, [*running, [Task("a" * 40, "x", "Success")]], worker=True)
+    assert said[-1] == "x: success"
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -261,6 +394,16 @@ def test_an_override_that_would_fail_later_is_refused_at_once(
     with pytest.raises(kind) as refused:
         checked(REPOSITORY, [given])
     assert message in str(refused.value)
+
+
+def test_the_next_step_of_an_override_is_one_that_can_be_taken() -> None:
+    with pytest.raises(ConfigError) as refused:
+        checked(REPOSITORY, ["train.steps=601"])
+    assert refused.value.next_step is not None
+    assert refused.value.next_step.startswith("correct -S, or the preset in configs/experiments/")
+    with pytest.raises(ExperimentError) as several:
+        checked(REPOSITORY, ["train.steps=60", "train.seed=1,2"])
+    assert "dvc exp run --queue -S train.steps=60 -S train.seed=1,2" in str(several.value)
 
 
 def with_preset(folder: Path, text: str) -> Path:

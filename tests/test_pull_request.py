@@ -95,6 +95,32 @@ def test_other_test_data_and_missing_scores_are_said() -> None:
     assert comment(without, head(), []).startswith("**Onset F1 on the test split: 0.880.** Where this began")
 
 
+def test_what_is_left_out_of_it_and_what_has_no_scores_is_said() -> None:
+    many = head(params={f"train.p{number}": number for number in range(30)})
+    assert "\n10 more parameters differ than the table shows.\n" in comment(BASE, many, [])
+    twenty = head(params={f"train.p{number}": number for number in range(20)})
+    assert "more parameters" not in comment(BASE, twenty, [])
+    bare = dataclasses.replace(BASE, result=dataclasses.replace(RESULT, metrics={}))
+    text = comment(bare, dataclasses.replace(bare, result=dataclasses.replace(bare.result, name="head 7654321")), [])
+    assert text.startswith("**There are no scores.**")
+    assert "scores and data stay" not in text
+
+
+def test_it_warns_of_what_a_comparison_warns_of() -> None:
+    on = dataclasses.replace(RESULT.evaluated_on, params={"train.learning_rate": 0.003, "train.held_out_kits": [4]})  # type: ignore[type-var]
+    base = dataclasses.replace(BASE, result=dataclasses.replace(RESULT, evaluated_on=on))
+    kits = dataclasses.replace(on, params={**on.params, "train.held_out_kits": [5]})
+    text = comment(base, head(base, evaluated_on=kits, metrics={"held_out_kits.onset_f1": 0.95}), [])
+    assert "> [!WARNING]\n> head 7654321 held out other kits" in text
+    assert "| 0.880 = | 0.950 |" in text
+    text = comment(base, head(base, params={"train.learning_rate": 0.1}), [])
+    assert "> [!WARNING]\n> the scores of head 7654321 are not of its parameters" in text
+    # Also where it is nothing that the table shows.
+    old = dataclasses.replace(on, params={**on.params, "train.steps": 500})
+    base = dataclasses.replace(BASE, result=dataclasses.replace(RESULT, evaluated_on=old))
+    assert "other values of train.steps; next: dvc repro" in comment(base, head(base), [])
+
+
 ATTACKS = (
     "a | b\n| c |",
     "`code` ``` fence",
@@ -298,15 +324,22 @@ def posted(
 def test_there_is_one_comment_and_it_is_replaced(tmp_path: Path) -> None:
     code, ((method, path, body),) = posted(tmp_path, b"fine")
     assert (code, method, path) == (0, "POST", "repos/o/r/issues/3/comments")
-    assert json.loads(body)["body"].startswith("<!-- results of this pull request -->\n\nfine\n")
+    assert json.loads(body)["body"].startswith("<!-- results of this pull request -->\n\n<sub>Written by")
     code, ((method, path, _),) = posted(tmp_path, b"fine", comments=(THEIRS, OURS))
     assert (code, method, path) == (0, "PATCH", "repos/o/r/issues/comments/5")
 
 
 def test_what_a_fork_wrote_calls_nobody_and_hides_nothing(tmp_path: Path) -> None:
     _, ((_, _, body),) = posted(tmp_path, "@octocat <!-- \u202e\x1b[31m pull request 4 --> é".encode() + b"\xff")
-    text = json.loads(body)["body"].split("\n\n")[1]
+    text = json.loads(body)["body"].split("\n\n")[2]
     assert text == "@\u200boctocat &lt;!-- [31m pull request 4 --> é\ufffd"
+
+
+def test_it_fits_and_says_who_wrote_it_whatever_the_text_does(tmp_path: Path) -> None:
+    _, ((_, _, body),) = posted(tmp_path, b"<!--" * 15_000 + b"```\n<details>")
+    text = json.loads(body)["body"]
+    assert len(text) < 65_536
+    assert text.index("Written by the code of this pull request") < text.index("&lt;!--")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,8 @@ from backbeat.config import find_project
 from backbeat.errors import ExperimentError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from backbeat.experiments.compare import Comparison
     from backbeat.experiments.results import Result
 
@@ -29,7 +32,8 @@ def list_experiments(as_json: AsJson = False) -> None:
     from backbeat.experiments.tables import assigned_text
 
     project = find_project()
-    presets, found = load_presets(project), listed(project)
+    presets, (found, unreadable) = load_presets(project), listed(project)
+    _warn(unreadable)
     if as_json:
         print_json({"presets": presets, "experiments": found})
         return
@@ -105,15 +109,16 @@ def compare_experiments(
 ) -> None:
     """Compare experiments and revisions: what was changed, the scores, the data, the time and the cost."""
     from backbeat.experiments.compare import compare, headline
-    from backbeat.experiments.results import read_result
+    from backbeat.experiments.results import default_base, read_result
     from backbeat.experiments.tables import csv_text
     from backbeat.experiments.tables import markdown as markdown_text
 
     if markdown + as_csv + as_json > 1:
         raise ExperimentError("--md, --csv and --json are one of three", next_step="choose one of them")
     project = find_project()
-    base = read_result(project, against or _default_base(project))
-    comparison = compare(_results(project, names, base), base)
+    base = read_result(project, against or default_base(project))
+    results, left_out = _results(project, names, base)
+    comparison = compare(results, base)
     metrics = comparison.metrics if every else headline(comparison)
     if as_json:
         print_json(comparison)
@@ -124,10 +129,11 @@ def compare_experiments(
     else:
         _print_scores(comparison, metrics, upright=every)
         _print_circumstances(comparison)
-        _print_changes(comparison)
-    if not markdown and not as_json:
-        for warning in comparison.warnings:
-            typer.echo(f"warning: {warning}", err=True)
+        if results:
+            _print_changes(comparison)
+    _warn(left_out if markdown or as_json else [*left_out, *comparison.warnings])
+    if not results:
+        typer.echo(f"nothing to compare with {base.name}; next: backbeat experiments run tiny", err=True)
 
 
 @app.command("verify")
@@ -141,38 +147,32 @@ def verify_experiment(
 
     found = verify(find_project(), name, tolerance=tolerance)
     if as_json:
-        print_json(found)
+        print_json({**dataclasses.asdict(found), "reproduced": found.reproduced, "verdict": found.verdict})
     else:
         rows = [(one.path, one.outcome, one.note) for one in found.artifacts]
         print_table(("artifact", "repeated", "note"), rows)
-        how = "was reproduced" if found.reproduced else "was not reproduced"
-        typer.echo(f"\n{name} ({found.revision[:7]}) {how}")
+        typer.echo(f"\n{name} ({found.revision[:7]}) {found.verdict}")
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
     if not found.reproduced:
         raise typer.Exit(1)
 
 
-def _default_base(project: Path) -> str:
-    from backbeat.experiments.results import resolve
+def _results(project: Path, names: list[str] | None, base: Result) -> tuple[list[Result], list[str]]:
+    """Return what is to be compared, without what it is compared with, and a sentence on each that is left out."""
+    from backbeat.experiments.results import read_experiments, read_result
 
-    try:
-        resolve(project, "main")
-    except ExperimentError:
-        return "HEAD"
-    return "main"
+    if not names:
+        return read_experiments(project)
+    found = [read_result(project, name) for name in dict.fromkeys(names)]
+    same = [one for one in found if one.revision == base.revision]
+    said = [f"{one.name} is {base.name}, which it would be compared with, and has no row of its own" for one in same]
+    return [one for one in found if one not in same], said
 
 
-def _results(project: Path, names: list[str] | None, base: Result) -> list[Result]:
-    """Return what is to be compared, without what it is compared with."""
-    from dataclasses import replace
-
-    from backbeat.experiments.results import experiments, read_result
-
-    if names:
-        found = [read_result(project, name) for name in dict.fromkeys(names)]
-        return [one for one in found if one.revision is None or one.revision != base.revision]
-    return [replace(read_result(project, commit), name=name) for _, name, commit in experiments(project)]
+def _warn(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        typer.echo(f"warning: {sentence}", err=True)
 
 
 def _print_scores(comparison: Comparison, metrics: tuple[str, ...], *, upright: bool) -> None:

@@ -14,7 +14,9 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(help="Revisions, experiments or `workspace`; the first is shown in detail. Default: workspace."),
 ]
-Against = Annotated[str, typer.Option(help="What they are compared with.")]
+Against = Annotated[
+    str | None, typer.Option(help="What they are compared with. Default: main, or HEAD where there is none.")
+]
 Every = Annotated[bool, typer.Option("--experiments", help="Compare every experiment of this clone, too.")]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="The file to write. Default: reports/report.html.", dir_okay=False)
@@ -32,19 +34,21 @@ def register(app: typer.Typer) -> None:
 
 def report(
     names: Names = None,
-    against: Against = "main",
+    against: Against = None,
     experiments: Every = False,
     output: Output = None,
     embed_restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML page: comparison, curves, scores, and the worst sequences with their sound."""
+    from backbeat.experiments.results import default_base
     from backbeat.report.make import make_report
 
+    project = find_project()
     page = make_report(
-        find_project(),
+        project,
         names or (),
-        against=against,
+        against=against or default_base(project),
         every_experiment=experiments,
         output=output,
         embed_restricted=embed_restricted,
@@ -53,5 +57,7 @@ def report(
         print_json(page)
         return
     typer.echo(f"{page.path}  {bytes_text(page.size_bytes)}, {page.sequences} sequences")
+    for warning in page.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     for one in page.absent:
         typer.echo(f"no {one.part}: {one.reason}" + (f" next: {one.next_step}" if one.next_step else ""), err=True)

@@ -1,7 +1,8 @@
 """Results beside each other: in which parameters they differ, what became of the scores, and whether they compare.
 
-Scores are comparable where they were taken on the same test recordings, of the same classes, within the same tolerance;
-a comparison says of every other pair why it is none. What is better than what is decided here and nowhere else.
+Scores are comparable where they were taken on the same test recordings, of the same classes, with the same parameters
+of the evaluation; a comparison says of every other pair why it is none, and which scores are not of the parameters that
+stand beside them. What is better than what is decided here and nowhere else.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ HEADLINE_METRICS = ("test.onset_f1", "held_out_kits.onset_f1", "test.onset_f1_ma
 # reports/metrics.json (numbers of sequences and onsets, the tolerance) describes the test and is no score.
 _HIGHER_IS_BETTER = ("f1", "precision", "recall")
 
+# The test set's parts by whether training heard the kit: other parts where other kits were held out.
+_BY_HELD_OUT_KITS = ("held_out_kits.", "seen_kits.")
+_HELD_OUT_KITS = "train.held_out_kits"
+
+# So many parameters a warning names.
+_MOST_NAMES = 3
+
 # What reports/metrics.json holds is rounded to this; a difference below half of the last digit is none.
 DECIMALS = 4
 
@@ -32,7 +40,7 @@ class Row:
     Args:
         result: the result.
         changed: its values of the parameters in which it differs; None where it does not have the parameter.
-        differences: of each metric that both have, its value less the other's.
+        differences: of each metric that both have and that is of the same kits, its value less the other's.
     """
 
     result: Result
@@ -106,7 +114,21 @@ def _changed(result: Result, against: Result) -> dict[str, object]:
 
 
 def _differences(result: Result, against: Result) -> dict[str, float]:
-    return {name: result.metrics[name] - against.metrics[name] for name in result.metrics if name in against.metrics}
+    if _unlike(result, against):
+        return {}
+    other_kits = _held_out(result) != _held_out(against)
+    return {
+        name: result.metrics[name] - against.metrics[name]
+        for name in result.metrics
+        if name in against.metrics and not (other_kits and name.startswith(_BY_HELD_OUT_KITS))
+    }
+
+
+def _held_out(result: Result) -> object:
+    """Return the kits that the scored model did not hear, in an order of their own."""
+    scored_with = result.evaluated_on.params if result.evaluated_on else {}
+    kits = scored_with.get(_HELD_OUT_KITS, result.params.get(_HELD_OUT_KITS))
+    return sorted(kits, key=str) if isinstance(kits, list) else kits
 
 
 def _metrics(results: Sequence[Result]) -> tuple[str, ...]:
@@ -117,9 +139,26 @@ def _metrics(results: Sequence[Result]) -> tuple[str, ...]:
 def _warnings(results: Sequence[Result], against: Result) -> Iterable[str]:
     for name in dict.fromkeys(one.name for one in [against, *results] if not one.metrics):
         yield _no_metrics(name)
+    yield from dict.fromkeys(_not_its_own(one) for one in [against, *results] if _stale(one))
     scored = [one for one in results if one.metrics] if against.metrics else []
     for result in scored:
         yield from _incomparable(result, against)
+
+
+def _stale(result: Result) -> list[str]:
+    """Return the parameters that had other values when the result was evaluated than they have beside it."""
+    on = result.evaluated_on if result.metrics else None
+    scored_with = {name: value for name, value in on.params.items() if name in result.params} if on else {}
+    return sorted(name for name, value in scored_with.items() if value != result.params[name])
+
+
+def _not_its_own(result: Result) -> str:
+    names = _stale(result)
+    several = [*names[:_MOST_NAMES], *([f"{len(names) - _MOST_NAMES} more"] if names[_MOST_NAMES:] else [])]
+    return (
+        f"the scores of {result.name} are not of its parameters: they were made with other values of "
+        f"{', '.join(several)}; next: dvc repro there"
+    )
 
 
 def _no_metrics(name: str) -> str:
@@ -139,24 +178,48 @@ def _incomparable(result: Result, against: Result) -> Iterable[str]:
             f"{result.name} and {against.name}: whether they were tested on the same data is not known, "
             f"{' and '.join(unknown)} did not write it down; next: dvc repro there makes an evaluation that does"
         )
+    if unlike := _unlike(result, against):
+        yield f"{result.name} cannot be compared with {against.name}: it was evaluated on {', '.join(unlike)}"
+    kits, other_kits = _held_out(result), _held_out(against)
+    if kits != other_kits and any(name.startswith(_BY_HELD_OUT_KITS) for name in result.metrics):
+        yield (
+            f"{result.name} held out other kits ({_kits(kits)}) than {against.name} ({_kits(other_kits)}): their "
+            f"scores by held-out and seen kits are of other recordings and have no difference"
+        )
+
+
+def _unlike(result: Result, against: Result) -> list[str]:
+    """Return what two results were evaluated on that is known, and not the same: then no score has a difference."""
+    ours, theirs = result.evaluated_on, against.evaluated_on
     if ours is None or theirs is None:
-        return
-    differences = [
+        return []
+    return [
         f"{what} ({mine}, not {other})"
         for what, mine, other in _facts(ours, theirs)
         if mine is not None and mine != other
     ]
-    if differences:
-        yield f"{result.name} cannot be compared with {against.name}: it was evaluated on {', '.join(differences)}"
+
+
+def _kits(kits: object) -> str:
+    return ", ".join(map(str, kits)) or "none" if isinstance(kits, list) else "unknown ones"
 
 
 def _facts(ours: Evaluated, theirs: Evaluated) -> list[tuple[str, str | None, str | None]]:
     # Where one of the two is unknown, that has been said already.
     known = ours.test_data is not None and theirs.test_data is not None
+    pitches, other_pitches = (f"{one.class_map} {(one.class_of_pitch or '')[:8]}" for one in (ours, theirs))
+    # One name may stand for other classes by now; results that do not say which ones are told apart by it.
+    by_name = ours.class_map != theirs.class_map or ours.class_of_pitch is None or theirs.class_of_pitch is None
+    names = sorted(name for name in {*ours.params, *theirs.params} if name.startswith("evaluate."))
     return [
         ("other test data", (ours.test_data or "")[:8] if known else None, (theirs.test_data or "")[:8]),
-        ("other classes", ours.class_map, theirs.class_map),
+        ("other classes", *((ours.class_map, theirs.class_map) if by_name else (pitches, other_pitches))),
         ("another tolerance", _tolerance(ours), _tolerance(theirs)),
+        *(
+            (f"another {name.removeprefix('evaluate.')}", str(ours.params.get(name)), str(theirs.params.get(name)))
+            for name in names
+            if name != "evaluate.onset_tolerance_s"
+        ),
     ]
 
 

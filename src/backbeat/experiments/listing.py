@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbeat.experiments.results import experiments, read_result
-from backbeat.experiments.run import tasks
+from backbeat.experiments.queue import tasks
+from backbeat.experiments.results import experiments, read_experiments
 from backbeat.experiments.tables import score
 
 
@@ -17,7 +17,7 @@ class Listed:
     Args:
         name: its name.
         baseline: the commit that it began at; None where it is not finished.
-        state: finished, queued, running or failed.
+        state: finished, unreadable, queued, running or failed.
         onset_f1: of the test split, for people; None where it was not evaluated.
     """
 
@@ -27,15 +27,17 @@ class Listed:
     onset_f1: str | None
 
 
-def listed(project: Path) -> list[Listed]:
-    """Return finished experiments by the commit that they began at, then those of the queue.
+def listed(project: Path) -> tuple[list[Listed], list[str]]:
+    """Return finished experiments by the commit that they began at, then those of the queue; and what is unreadable.
 
     Raises:
-        ExperimentError: if an experiment or DVC's queue cannot be read.
+        ExperimentError: if DVC's queue cannot be read.
     """
+    results, unreadable = read_experiments(project)
+    scores = {one.revision: score(one, "test.onset_f1") or None for one in results}
     finished = [
-        Listed(name, baseline, "finished", score(read_result(project, commit), "test.onset_f1") or None)
+        Listed(name, baseline, "finished" if commit in scores else "unreadable", scores.get(commit))
         for baseline, name, commit in experiments(project)
     ]
     waiting = [Listed(one.name, None, one.status.lower(), None) for one in tasks(project) if one.status != "Success"]
-    return finished + waiting
+    return finished + waiting, unreadable

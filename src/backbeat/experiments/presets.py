@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from backbeat.config import PARAMS_FILE, Params, load_params, load_yaml, validated
-from backbeat.errors import ExperimentError
+from backbeat.errors import ConfigError, ExperimentError
 from backbeat.experiments.results import flat
 
 FOLDER = "configs/experiments"
@@ -110,7 +111,7 @@ def checked(project: Path, given: Sequence[str]) -> Params:
                 raise ExperimentError(
                     f"{sweeps[0]} is several values",
                     expected="one value, lists in brackets: -S 'train.held_out_kits=[4, 8]'",
-                    next_step=f"for one experiment of each: dvc exp run --queue -S '{sweeps[0]}'",
+                    next_step=f"for one experiment of each: dvc exp run --queue {' '.join(_as_options(given))}",
                 )
             apply_overrides(copy, list(given))
         except (DvcException, HydraException) as error:
@@ -118,7 +119,16 @@ def checked(project: Path, given: Sequence[str]) -> Params:
             step = "quote text with spaces or brackets: -S \"key='some text'\""
             raise ExperimentError(f"DVC cannot read {', '.join(given)}", got=cause, next_step=step) from error
         values = load_yaml(copy)
-    return validated(Params, values, f"{PARAMS_FILE} with {', '.join(given)}")
+    try:
+        return validated(Params, values, f"{PARAMS_FILE} with {', '.join(given)}")
+    except ConfigError as error:
+        # There is no file of that name to correct.
+        step = f"correct -S, or the preset in {FOLDER}/; the comments in {PARAMS_FILE} say what each value means"
+        raise ConfigError(error.what, expected=error.expected, got=error.got, next_step=step) from error
+
+
+def _as_options(given: Sequence[str]) -> list[str]:
+    return [word for text in given for word in ("-S", shlex.quote(text))]
 
 
 def _known(project: Path) -> list[str]:

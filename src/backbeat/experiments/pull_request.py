@@ -25,6 +25,7 @@ MOST_CHARACTERS = 60_000
 
 # Of one value of a parameter, of one picture, and of a list. A person reads no more, and a fork can write anything.
 MOST_OF_A_VALUE = 80
+MOST_OF_A_WARNING = 600
 MOST_OF_A_LABEL = 24
 MOST_CLASSES = 24
 MOST_POINTS = 60
@@ -76,18 +77,21 @@ def comment(base: State, head: State, stale: Sequence[str]) -> str:
         head: what it comes to.
         stale: what is wrong with `dvc.lock` of the head, a sentence each.
     """
-    comparison = compare([_limited(head.result, base.result)], _limited(base.result, head.result))
-    differences = comparison.rows[0].differences.values()
+    whole = compare([head.result], base.result)
+    comparison = _limited_comparison(whole, base.result, head.result)
+    differences = whole.rows[0].differences.values()
     data = _data_lines(base.data, head.data)
-    has_changed = comparison.params or data or any(abs(value) >= 0.5 * 10**-DECIMALS for value in differences)
+    has_changed = whole.params or data or any(abs(value) >= 0.5 * 10**-DECIMALS for value in differences)
     missing = sorted(base.result.metrics) != sorted(head.result.metrics)
     warned = [f"> [!WARNING]\n> {code(sentence)}" for sentence in stale[:MOST_LINES]]
-    if not has_changed and not missing:
+    if not has_changed and not missing and not whole.warnings:
         return "\n\n".join(["Parameters, scores and data stay as they are.", *warned]) + "\n"
+    more = len(whole.params) - MOST_LINES
     parts = [
         _headline(comparison),
         *warned,
         markdown(comparison).rstrip("\n"),
+        *([f"{more} more parameters differ than the table shows."] if more > 0 else []),
         "\n".join(["**Data**", "", *data]) if data else "The data stays as it is.",
     ]
     parts += [picture for picture in _pictures(base, head) if len("\n\n".join([*parts, picture])) < MOST_CHARACTERS]
@@ -186,6 +190,16 @@ def _picture(title: str, kind: str, before: Mapping[str, float], after: Mapping[
         "",
         "</details>",
     ])  # fmt: skip
+
+
+def _limited_comparison(whole: Comparison, base: Result, head: Result) -> Comparison:
+    """Return a comparison of limited length, with the differences and warnings of the whole one."""
+    shown = compare([_limited(head, base)], _limited(base, head))
+    return dataclasses.replace(
+        shown,
+        rows=tuple(dataclasses.replace(row, differences=whole.rows[0].differences) for row in shown.rows),
+        warnings=tuple(_short(warning, MOST_OF_A_WARNING) for warning in whole.warnings),
+    )
 
 
 def _limited(result: Result, other: Result) -> Result:

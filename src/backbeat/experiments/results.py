@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from backbeat.config import parse_yaml
-from backbeat.errors import ExperimentError
+from backbeat.errors import BackbeatError, ExperimentError
 from backbeat.remote.policy import ComputePrices, load_cloud_config
 
 WORKSPACE = "workspace"
@@ -45,17 +45,21 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What scores were taken on: two results are comparable where these are equal.
+    """What scores were taken on, and with which parameters.
 
     Args:
         test_data: digest of the test recordings and their annotations.
         class_map: which classes were told apart.
         onset_tolerance_s: how close an onset had to be, in seconds.
+        class_of_pitch: digest of what the class map holds; None where that was not written down.
+        params: parameters that the scores come from, flat like those of a result; some, where not all are known.
     """
 
     test_data: str | None
     class_map: str
     onset_tolerance_s: float
+    class_of_pitch: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,29 @@ def read_result(project: Path, name: str) -> Result:
     Raises:
         ExperimentError: if there is no such revision, or one of its files cannot be read.
     """
-    revision = resolve(project, name)
+    return _read(project, resolve(project, name), name)
+
+
+def read_experiments(project: Path) -> tuple[list[Result], list[str]]:
+    """Return what every finished experiment of this clone has come to, and a sentence on each that cannot be read.
+
+    Raises:
+        ConfigError: if the prices of the workspace cannot be read.
+    """
+    results, unreadable = [], []
+    listed = experiments(project)
+    if listed:
+        # The workspace's own fault is none of an experiment.
+        load_cloud_config(project)
+    for _, name, commit in listed:
+        try:
+            results.append(_read(project, commit, name))
+        except BackbeatError as error:
+            unreadable.append(f"the experiment {name} is left out: {error.what}; next: dvc exp remove {name}")
+    return results, unreadable
+
+
+def _read(project: Path, revision: str | None, name: str) -> Result:
     params = _mapping(project, revision, name, PARAMS_FILE)
     if not params:
         step = "name a revision of this project, an experiment (dvc exp list), or workspace"
@@ -99,6 +125,7 @@ def read_result(project: Path, name: str) -> Result:
     dataset = str(params.get("dataset"))
     training = _training(_mapping(project, revision, name, TRAINING_FILE), name)
     evaluation = _mapping(project, revision, name, EVALUATION_FILE)
+    lock = _mapping(project, revision, name, LOCK_FILE)
     metrics = dict(flat(_mapping(project, revision, name, METRICS_FILE)))
     return Result(
         name=name,
@@ -106,8 +133,8 @@ def read_result(project: Path, name: str) -> Result:
         params=dict(flat(params)),
         metrics={key: float(value) for key, value in metrics.items() if isinstance(value, int | float)},
         dataset=dataset,
-        data_hash=_data_hash(_mapping(project, revision, name, LOCK_FILE), f"data/processed/{dataset}"),
-        evaluated_on=_evaluated(evaluation, name),
+        data_hash=_data_hash(lock, f"data/processed/{dataset}"),
+        evaluated_on=_evaluated(evaluation, lock, name),
         training=training,
         cost_usd=cost_usd(training, load_cloud_config(project).compute) if training else None,
     )
@@ -116,18 +143,25 @@ def read_result(project: Path, name: str) -> Result:
 def resolve(project: Path, name: str) -> str | None:
     """Return the commit of a Git revision or of an experiment; None for the workspace.
 
-    A name that Git knows is Git's, as in DVC. Of experiments that share a name, the one that began at the present
-    commit is meant.
+    Of experiments that share a name, the one that began at the present commit is meant.
 
     Raises:
-        ExperimentError: if there is none, or several experiments have that name and none began here.
+        ExperimentError: if there is none, if Git and DVC call different commits by that name, or if several
+            experiments have it and none began here.
     """
     if name == WORKSPACE:
         return None
-    revision = _git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    if revision is not None:
-        return revision.decode().strip()
+    revision = git_commit(project, name)
     named = {baseline: commit for baseline, found, commit in experiments(project) if found == name}
+    if revision is not None:
+        others = sorted({*named.values()} - {revision})
+        if others:
+            raise ExperimentError(
+                f"{name!r} is a revision of Git and an experiment",
+                got=f"{revision[:8]} and {', '.join(commit[:8] for commit in others)}",
+                next_step=f"name the commit instead, or drop the experiment: dvc exp remove {name}",
+            )
+        return revision
     if not named:
         step = "dvc exp list --all-commits shows experiments, git log revisions"
         raise ExperimentError(f"there is no revision and no experiment called {name!r}", next_step=step)
@@ -140,6 +174,17 @@ def resolve(project: Path, name: str) -> str | None:
             next_step="name its commit instead",
         )
     return named[head] if head in named else next(iter(named.values()))
+
+
+def git_commit(project: Path, name: str) -> str | None:
+    """Return the commit that Git means by a name: of a branch, a tag, an abbreviated hash; None if it means none."""
+    revision = _git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return None if revision is None else revision.decode().strip()
+
+
+def default_base(project: Path) -> str:
+    """Return what results are compared with if nothing is said: `main`, or `HEAD` where there is no such branch."""
+    return "main" if git_commit(project, "main") else "HEAD"
 
 
 def experiments(project: Path) -> list[tuple[str, str, str]]:
@@ -199,15 +244,18 @@ def _training(values: Mapping[str, Any], name: str) -> TrainingRun | None:
     return _typed(TrainingRun, values, f"{TRAINING_FILE} of {name}") if values else None
 
 
-def _evaluated(evaluation: Mapping[str, Any], name: str) -> Evaluated | None:
+def _evaluated(evaluation: Mapping[str, Any], lock: Mapping[str, Any], name: str) -> Evaluated | None:
     provenance = evaluation.get("provenance")
     if not provenance:
         return None
     where = f"the provenance in {EVALUATION_FILE} of {name}"
     said = _typed(dict[str, Any], provenance, where)
-    tolerance_s = _typed(dict[str, Any], said.get("evaluate"), where).get("onset_tolerance_s")
-    values = {"test_data": said.get("test_data"), "class_map": said.get("class_map"), "onset_tolerance_s": tolerance_s}
-    return _typed(Evaluated, values, where)
+    evaluate = _typed(dict[str, Any], said.get("evaluate"), where)
+    names = ("test_data", "class_map", "class_of_pitch")
+    values = {name: said.get(name) for name in names} | {"onset_tolerance_s": evaluate.get("onset_tolerance_s")}
+    # The lock knows of preprocessing, too; of training and evaluation it knows what ran last, which may be less.
+    made_with = {key: said[key] for key in ("dataset", "train") if key in said} | {"evaluate": evaluate}
+    return _typed(Evaluated, values | {"params": _locked_params(lock) | dict(flat(made_with))}, where)
 
 
 def _typed(kind: type[T], values: Any, where: str) -> T:
@@ -216,6 +264,12 @@ def _typed(kind: type[T], values: Any, where: str) -> T:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise ExperimentError(f"{where} cannot be read", got=faults) from error
+
+
+def _locked_params(lock: Mapping[str, Any]) -> dict[str, object]:
+    """Return the values of `params.yaml` with which the stages in `dvc.lock` ran, flat."""
+    stages = lock.get("stages", {}).values()
+    return {key: value for stage in stages for key, value in flat(stage.get("params", {}).get(PARAMS_FILE, {}))}
 
 
 def _data_hash(lock: Mapping[str, Any], folder: str) -> str | None:

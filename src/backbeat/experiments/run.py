@@ -23,7 +23,8 @@ from pathlib import Path
 from backbeat.config import Params, load_params
 from backbeat.errors import ExperimentError
 from backbeat.experiments.presets import checked, load_preset, overrides
-from backbeat.experiments.results import experiments, resolve
+from backbeat.experiments.queue import ENDED, Hope, Task, tasks
+from backbeat.experiments.results import experiments, git_commit, resolve
 from backbeat.progress import progress
 
 # The file descriptor: what DVC says is no output of ours.
@@ -46,15 +47,6 @@ class Planned:
     overrides: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Task:
-    """An experiment in DVC's queue; `revision` tells apart those that once had the same name."""
-
-    revision: str
-    name: str
-    status: str
-
-
 def plan(project: Path, presets: Sequence[str], given: Sequence[str] = (), name: str | None = None) -> list[Planned]:
     """Return one experiment for each preset, called like it, with the same overrides for all.
 
@@ -69,7 +61,9 @@ def plan(project: Path, presets: Sequence[str], given: Sequence[str] = (), name:
     planned = [Planned(name or preset, (*overrides(load_preset(project, preset)), *given)) for preset in presets]
     for one in planned:
         checked(project, one.overrides)
-    _require_free([one.name for one in planned], _taken(project))
+    names = [one.name for one in planned]
+    _require_free(names, _taken(project))
+    _require_unknown_to_git(project, names)
     return planned
 
 
@@ -114,54 +108,32 @@ def follow(project: Path, queued: Sequence[Task], *, jobs: int = 1, say: Say = p
         say: called with a line when a task begins, gets on, or ends.
 
     Raises:
-        ExperimentError: if one fails; the end of its log is in the message.
+        ExperimentError: if one fails; the end of its log is in the message. If one is removed, or there is no worker
+            left to run it.
     """
     if _dvc(project, "queue", "start", "--jobs", str(jobs)):
         step = "dvc queue start, then dvc queue status"
         raise ExperimentError("DVC's queue did not start", got="the reason is above", next_step=step)
-    wanted = {task.revision for task in queued}
     seen: dict[str, str] = {}
     lines: dict[str, str] = {}
-    with progress("experiments", len(wanted), unit="experiments") as advance:
-        while not wanted <= {revision for revision, status in seen.items() if status in _ENDED}:
-            for task in _polled(project):
-                if task.revision not in wanted:
-                    continue
+    hope = Hope(project)
+    with progress("experiments", len(queued), unit="experiments") as advance:
+        while waiting := [task for task in queued if seen.get(task.revision) not in ENDED]:
+            before = {**seen}, {**lines}
+            found = hope.polled(waiting)
+            for task in found:
                 if seen.get(task.revision, "Queued") != task.status:
                     say(f"{task.name}: {task.status.lower()}")
-                    if task.status in _ENDED:
+                    if task.status in ENDED:
                         advance(1)
                 seen[task.revision] = task.status
                 last = next(iter(reversed(_log(project, task))), "")
                 if task.status == "Running" and last not in {"", lines.get(task.revision)}:
                     say(f"{task.name}: {last}")
                     lines[task.revision] = last
+            hope.require_worker([task for task in found if task.status not in ENDED], moved=before != (seen, lines))
             time.sleep(POLL_S)
     _raise_failed(project, [task for task in queued if seen[task.revision] == "Failed"])
-
-
-def tasks(project: Path) -> list[Task]:
-    """Return what is in DVC's queue, and what has been.
-
-    Raises:
-        ExperimentError: if DVC cannot tell.
-    """
-    # Nothing was ever queued; DVC takes a second to say so.
-    if not (project / ".dvc" / "tmp" / "exps").is_dir():
-        return []
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(project)) as repo:
-            rows = repo.experiments.celery_queue.status()
-    except DvcException as error:
-        step = "dvc queue status says more"
-        raise ExperimentError("DVC's queue cannot be read", got=str(error), next_step=step) from error
-    return [Task(str(row["rev"]), str(row["name"] or row["rev"][:7]), str(row["status"])) for row in rows]
-
-
-_ENDED = ("Success", "Failed")
 
 
 def environment() -> dict[str, str]:
@@ -174,19 +146,12 @@ def environment() -> dict[str, str]:
     }
 
 
-def _polled(project: Path) -> list[Task]:
-    """Return the tasks, or none while a worker is in the middle of writing down what it does."""
-    with contextlib.suppress(ExperimentError, ValueError, OSError):
-        return tasks(project)
-    return []
-
-
 def _taken(project: Path) -> dict[str, str]:
     """Return the names that DVC would refuse, or would only notice when everything has run, with the reason."""
     head = resolve(project, "HEAD")
     names = {name: "is there already" for baseline, name, _ in experiments(project) if baseline == head}
     return names | {task.name: f"is in the queue ({task.status.lower()})" for task in tasks(project)
-                    if task.status not in _ENDED}  # fmt: skip
+                    if task.status not in ENDED}  # fmt: skip
 
 
 def _require_free(names: Sequence[str], taken: dict[str, str]) -> None:
@@ -200,6 +165,16 @@ def _require_free(names: Sequence[str], taken: dict[str, str]) -> None:
                 f"an experiment {name} {taken[name]}",
                 expected="a name that no experiment of this commit has",
                 next_step=f"give another one: --name {free}; or drop that one: {dropped}",
+            )
+
+
+def _require_unknown_to_git(project: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if git_commit(project, name) is not None:
+            raise ExperimentError(
+                f"Git knows {name} already, as a branch, a tag or a commit: it would not find the experiment by it",
+                expected="a name that is none",
+                next_step=f"give another one: --name {name}-experiment",
             )
 
 

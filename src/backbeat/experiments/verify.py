@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,17 @@ class Verification:
 
     @property
     def reproduced(self) -> bool:
-        """Whether neither shards nor scores differ."""
+        """Whether neither shards nor scores differ, as far as they were repeated."""
         return not any(one.outcome == "differs" for one in self.artifacts if one.kind in DECIDING)
+
+    @property
+    def verdict(self) -> str:
+        """What came of it, in words; shards that were not made again are not said to be reproduced."""
+        if not self.reproduced:
+            return "was not reproduced"
+        if any(one.outcome == "not repeated" for one in self.artifacts if one.kind == "shards"):
+            return "has the same scores again; its shards were not repeated"
+        return "was reproduced"
 
 
 def verify(project: Path, name: str, *, tolerance: float) -> Verification:
@@ -88,7 +98,9 @@ def verify(project: Path, name: str, *, tolerance: float) -> Verification:
         repeated = repeat(project, clone, result.dataset)
         after = _lock((clone / LOCK_FILE).read_bytes())
         scores = json.loads((clone / METRICS_FILE).read_bytes())
-    artifacts = compared(before, after, repeated=repeated, off=_off(result.metrics, scores), tolerance=tolerance)
+    artifacts = compared(
+        before, after, repeated=repeated, off=largest_difference(result.metrics, scores), tolerance=tolerance
+    )
     return Verification(name, revision, artifacts, _notes(project, revision))
 
 
@@ -134,14 +146,18 @@ def _artifact(
     return Artifact(path, kind, outcome, f"at most {off[0]:.4f}, in {off[1]}; allowed are {tolerance:g}")
 
 
-def _off(before: Mapping[str, float], scores: Mapping[str, Any]) -> tuple[float, str]:
-    """Return the largest difference of a metric, and its name; a metric that is missing is infinitely far."""
+def largest_difference(before: Mapping[str, float], scores: Mapping[str, Any]) -> tuple[float, str]:
+    """Return the largest difference of a metric, and its name; what is missing or no number is infinitely far."""
     after = dict(flat(scores))
-    differences = [
-        (abs(before[name] - after[name]) if name in before and name in after else float("inf"), name)
-        for name in sorted({*before, *after})
-    ]
+    differences = [(_far(before.get(name), after.get(name)), name) for name in sorted({*before, *after})]
     return max(differences, default=(0.0, ""))
+
+
+def _far(was: object, now: object) -> float:
+    # NaN is neither more nor less than a tolerance.
+    if not isinstance(was, int | float) or not isinstance(now, int | float) or not math.isfinite(was - now):
+        return math.inf
+    return abs(was - now)
 
 
 def _lock(content: bytes | None) -> dict[str, str]:
