@@ -28,6 +28,7 @@ from backbeat.remote.settings import load_remote
 from local_server import local_server
 from s3_proxy import BROKEN, EXPIRED, SLOW_DOWN, Fault, S3Proxy, refusal
 from s3_server import KEY_ID, REPOSITORY, SECRET, point_at
+from template_settings import as_template
 
 KEY = "dvc/files/md5/aa/bb"
 BODY = bytes(range(256)) * 400
@@ -83,6 +84,7 @@ def new_rig(folder: Path, proxy: S3Proxy) -> Rig:
     (rig.project / ".dvc").mkdir(parents=True)
     for name in ("config", "aws-b2.ini"):
         shutil.copy(REPOSITORY / ".dvc" / name, rig.project / ".dvc" / name)
+    as_template(rig.project)
     point_at(rig.project, proxy.endpoint_url)
     return rig
 

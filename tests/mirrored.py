@@ -17,6 +17,7 @@ from backbeat.remote.credentials import Credentials
 from backbeat.remote.settings import RemoteSettings
 from one_dataset import BODY, fetched, record_of
 from s3_server import BUCKET, KEY_ID, REPOSITORY, SECRET, S3Server, environment, point_at
+from template_settings import as_template
 
 
 def bucket_project(folder: Path, endpoint_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -32,6 +33,7 @@ def bucket_project(folder: Path, endpoint_url: str, monkeypatch: pytest.MonkeyPa
     (project / "configs" / "datasets").mkdir(parents=True)
     for name in (".dvc/config", ".dvc/aws-b2.ini", "configs/cloud.yaml", "params.yaml"):
         shutil.copy(REPOSITORY / name, project / name)
+    as_template(project)
     point_at(project, endpoint_url)
     return project
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbeat.cloud.serve import serve
+from template_settings import as_template
 
 REPOSITORY = Path(__file__).parents[1]
 BUCKET = "your-bucket"
@@ -79,6 +80,7 @@ def new_repository(folder: Path, files: Mapping[str, Mapping[str, bytes]]) -> Pa
     for name in (".dvc/config", ".dvc/aws-b2.ini", ".dvc/.gitignore", "configs/cloud.yaml", "params.yaml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, folder / name)
+    as_template(folder)
     for name, contents in files.items():
         for relative, content in contents.items():
             path = folder / name / relative

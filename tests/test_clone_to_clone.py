@@ -15,6 +15,7 @@ import yaml
 
 from s3_proxy import S3Proxy, s3_proxy
 from s3_server import REPOSITORY, commit, environment, point_at, run, s3_server
+from template_settings import as_template
 from test_end_to_end import clone
 from tiny_pipeline import set_params
 
@@ -104,6 +105,7 @@ def stand_in(folder: Path) -> Path:
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, folder / name)
+    as_template(folder)
     (folder / "data").mkdir()
     (folder / "data" / "dvc.yaml").write_text(STAND_IN_DOWNLOAD)
     (folder / "dvc.yaml").write_text(STAND_IN_PIPELINE)

@@ -22,6 +22,7 @@ from backbeat.remote.credentials import Credentials
 from backbeat.remote.settings import RemoteSettings
 from mirrored import bucket_project
 from s3_server import REPOSITORY, run, s3_server
+from template_settings import as_template
 
 PRICES = load_cloud_config(REPOSITORY).prices
 CONTENTS = {"dvc/files/md5/ab/cd": 500, "mirror/raw/egmd/e-gmd.zip": 4000, "backups/one.json": 30, "notes.txt": 2}
@@ -104,6 +105,7 @@ def test_plan_is_priced_without_a_bucket(project: Path, tmp_path: Path) -> None:
     for name in (".dvc/config", "configs/cloud.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((REPOSITORY / name).read_text())
+    as_template(tmp_path)
     run(tmp_path, "git", "init", "--quiet")
     found = cost(tmp_path, Wish(stored_gb=1010))
     assert found.present is None

@@ -22,6 +22,7 @@ from backbeat.errors import StorageError
 from backbeat.storage.disk import Place
 from backbeat.storage.work import dvc_at_rest
 from s3_server import REPOSITORY, environment
+from template_settings import as_template
 
 
 @pytest.fixture
@@ -34,6 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / ".dvc" / "tmp").mkdir(parents=True)
     for name in (".dvc/config", ".dvc/aws-b2.ini", "params.yaml", ".gitignore", ".dvc/.gitignore"):
         shutil.copy(REPOSITORY / name, project / name)
+    as_template(project)
     subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
     monkeypatch.chdir(project)
     return project
@@ -323,6 +325,7 @@ def test_in_a_fresh_clone_nothing_fails(tmp_path: Path) -> None:
         if (REPOSITORY / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, clone / name)
+    as_template(clone)
     subprocess.run(["git", "init", "--quiet"], cwd=clone, check=True)
     newcomer = environment(tmp_path / "home", {"COLUMNS": "80"})
     for name in ("B2_ACCOUNT_ID", "B2_APPLICATION_KEY"):

@@ -19,6 +19,7 @@ from backbeat.remote.credentials import Credentials
 from backbeat.remote.settings import RemoteSettings, read_remote
 from refusing_proxy import RefusingProxy, refusing_proxy
 from s3_server import KEY_ID, REPOSITORY, SECRET, S3Server, point_at, s3_server
+from template_settings import as_template
 
 OTHER_KEY_ID, OTHER_SECRET = "fedcba9876543210fedcba987", "another-made-up-secret-for-tests"
 
@@ -51,6 +52,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / ".dvc").mkdir(parents=True)
     for name in (".dvc/config", ".dvc/aws-b2.ini"):
         shutil.copy(REPOSITORY / name, project / name)
+    as_template(project)
     # A folder of its own in the bucket that all tests share: the server sees only after a second what is removed there.
     replace_in_config(project, "s3://your-bucket/dvc", f"s3://your-bucket/{tmp_path.name.replace('_', '-')}")
     return project

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from template_settings import as_template
 from tiny_pipeline import REPOSITORY, TINY, set_params
 
 BIN = Path(sys.executable).parent
@@ -40,11 +41,12 @@ def clone(folder: Path, *, kits: list[int]) -> Path:
         if (REPOSITORY / name).is_file() and not name.startswith(("reports/", "tests/")) and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, folder / name)
+    as_template(folder)
     (folder / "data" / "dvc.lock").unlink(missing_ok=True)
     set_params(folder, {key: value for key, value in TINY.items() if key != "held_out_kits"})
     set_params(folder, {"held_out_kits": "[2] #"})
     set_kits(folder, kits)
-    run(folder, "git", "init", "-q")
+    run(folder, "git", "init", "-q", "--initial-branch=main")
     run(folder, "git", "add", "-A")
     run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "start")
     return folder

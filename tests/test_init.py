@@ -11,13 +11,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from backbeat.cli.app import app
-from backbeat.cloud.init import choose, present
+from backbeat.cloud.choices import choose
+from backbeat.cloud.init import present
 from backbeat.errors import ConfigError
 from backbeat.remote.policy import load_cloud_config
 from backbeat.remote.settings import read_remote
 from s3_server import REPOSITORY
+from template_settings import as_template
 
-ALL = ("--name", "drums", "--bucket", "my-drums", "--region", "eu-central-003", "--budget-usd", "5")
+# Not in an address: that is nothing to rename.
+NAME = "backbeat"
+ALL = ("--name", NAME, "--bucket", "drum-bucket", "--region", "eu-central-003", "--budget-usd", "5")
 
 
 @pytest.fixture
@@ -27,9 +31,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, str(tmp_path / folder))
     monkeypatch.delenv("B2_BUCKET_NAME", raising=False)
     project = tmp_path / "project"
-    for name in (".dvc/config", ".dvc/aws-b2.ini", "configs/cloud.yaml", "params.yaml"):
+    for name in (".dvc/config", ".dvc/aws-b2.ini", "configs/cloud.yaml", "params.yaml", "pyproject.toml"):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, project / name)
+    as_template(project)
     monkeypatch.chdir(project)
     return project
 
@@ -54,7 +59,7 @@ def test_it_changes_the_lines_it_is_about_and_not_one_comment(project: Path) -> 
     after = texts(project)
     assert after.keys() == before.keys()
     assert [new for _, new in changed_lines(before[".dvc/config"], after[".dvc/config"])] == [
-        "    url = s3://my-drums/drums",
+        f"    url = s3://drum-bucket/{NAME}",
         "    endpointurl = https://s3.eu-central-003.backblazeb2.com",
         "    region = eu-central-003",
     ]
@@ -67,7 +72,7 @@ def test_it_changes_the_lines_it_is_about_and_not_one_comment(project: Path) -> 
 def test_dvc_and_the_commands_read_what_was_written(project: Path) -> None:
     init(*ALL)
     settings = read_remote(project)
-    assert settings.url == "s3://my-drums/drums"
+    assert settings.url == f"s3://drum-bucket/{NAME}"
     assert settings.endpoint_url == "https://s3.eu-central-003.backblazeb2.com"
     assert load_cloud_config(project).budgets.usd_per_month == 5
 
@@ -81,12 +86,12 @@ def test_the_second_run_changes_nothing_and_says_so(project: Path) -> None:
 
 
 def test_what_changed_is_shown_with_before_and_after(project: Path) -> None:
-    assert "url: s3://your-bucket/dvc -> s3://my-drums/drums" in init(*ALL).stdout
+    assert f"url: s3://your-bucket/dvc -> s3://drum-bucket/{NAME}" in init(*ALL).stdout
 
 
 def test_json_has_choices_and_changes(project: Path) -> None:
     shown = json.loads(init(*ALL, "--json").stdout)
-    assert shown["choices"]["bucket"] == "my-drums"
+    assert shown["choices"]["bucket"] == "drum-bucket"
     assert [change["what"] for change in shown["changes"]] == ["url", "endpointurl", "region", "usd_per_month"]
 
 
@@ -101,7 +106,7 @@ def test_with_yes_what_is_not_given_stays(project: Path) -> None:
     init(*ALL)
     assert init("--yes", "--bucket", "other-drums").exit_code == 0
     now = present(project)
-    assert (now.bucket, now.name, now.region, now.budget_usd) == ("other-drums", "drums", "eu-central-003", 5.0)
+    assert (now.bucket, now.name, now.region, now.budget_usd) == ("other-drums", "backbeat", "eu-central-003", 5.0)
 
 
 def test_the_bucket_of_the_environment_stands_in_for_the_templates(
@@ -118,12 +123,12 @@ def test_the_bucket_of_the_environment_never_replaces_one_that_was_chosen(
     init(*ALL)
     monkeypatch.setenv("B2_BUCKET_NAME", "from-outside")
     init("--yes")
-    assert present(project).bucket == "my-drums"
+    assert present(project).bucket == "drum-bucket"
 
 
 def test_with_nobody_to_ask_the_options_that_are_missing_are_named(project: Path) -> None:
     before = texts(project)
-    error = init("--bucket", "my-drums", "--region", "us-west-004").exception
+    error = init("--bucket", "drum-bucket", "--region", "us-west-004").exception
     assert isinstance(error, ConfigError)
     assert error.expected == "--name, --budget-usd"
     assert "--yes" in str(error.next_step)
@@ -138,11 +143,31 @@ def test_with_yes_and_no_bucket_anywhere_the_option_is_named(project: Path) -> N
 
 def test_on_a_terminal_it_asks_for_what_is_missing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backbeat.cli.init.on_terminal", lambda: True)
-    done = init("--name", "drums", answers="my-drums\neu-central-003\n2.5\n\ny\n")
+    done = init("--name", "backbeat", answers="drum-bucket\neu-central-003\n2.5\n\ny\n")
     assert done.exit_code == 0, done.output
     now = present(project)
-    assert (now.bucket, now.name, now.region, now.budget_usd) == ("my-drums", "drums", "eu-central-003", 2.5)
+    assert (now.bucket, now.name, now.region, now.budget_usd) == ("drum-bucket", "backbeat", "eu-central-003", 2.5)
     assert now.endpoint_url == "https://s3.eu-central-003.backblazeb2.com"
+
+
+def test_enter_at_every_question_changes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = project / ".dvc/config"
+    config.write_text(config.read_text().replace("s3://your-bucket/dvc", "s3://jos-bucket/dvc"))
+    before = texts(project)
+    monkeypatch.setattr("backbeat.cli.init.on_terminal", lambda: True)
+    assert "nothing to change" in init(answers="\n" * 6).output
+    assert "nothing to change" in init("--yes", "--name", NAME).output
+    assert texts(project) == before
+
+
+def test_what_stays_in_the_old_bucket_is_said_before_the_question(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init(*ALL)
+    monkeypatch.setattr("backbeat.cli.init.on_terminal", lambda: True)
+    said = init("--bucket", "other-drums", answers="\n\n\n\nn\n").output
+    assert "only there" in said
+    assert said.index("only there") < said.index("write this?")
 
 
 def test_on_a_terminal_the_templates_bucket_is_no_default(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +178,7 @@ def test_on_a_terminal_the_templates_bucket_is_no_default(project: Path, monkeyp
 def test_who_says_no_has_changed_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backbeat.cli.init.on_terminal", lambda: True)
     before = texts(project)
-    assert init(answers="drums\nmy-drums\nus-west-004\n1\n\nn\n").exit_code == 1
+    assert init(answers="backbeat\ndrum-bucket\nus-west-004\n1\n\nn\n").exit_code == 1
     assert texts(project) == before
 
 
@@ -162,13 +187,13 @@ def test_who_says_no_has_changed_nothing(project: Path, monkeypatch: pytest.Monk
     [
         ("--bucket", "drums", "bucket"),
         ("--bucket", "d" * 64, "bucket"),
-        ("--bucket", "My-Drums", "bucket"),
-        ("--bucket", "my_drums", "bucket"),
-        ("--bucket", "my.drums", "bucket"),
-        ("--bucket", "-my-drums", "bucket"),
-        ("--bucket", "my-drums-", "bucket"),
+        ("--bucket", "Drum-Bucket", "bucket"),
+        ("--bucket", "drum_bucket", "bucket"),
+        ("--bucket", "drum.bucket", "bucket"),
+        ("--bucket", "-drum-bucket", "bucket"),
+        ("--bucket", "drum-bucket-", "bucket"),
         ("--bucket", "b2-drums", "bucket"),
-        ("--bucket", "my-drums\nurl=x", "bucket"),
+        ("--bucket", "drum-bucket\nurl=x", "bucket"),
         ("--bucket", "your-bucket", "bucket"),
         ("--region", "us-west-2", "region"),
         ("--region", "us-west-004.backblazeb2.com", "region"),
@@ -222,7 +247,8 @@ def test_options_that_are_not_there_yet_are_added_below_the_remote(project: Path
     config = project / ".dvc/config"
     config.write_text("[core]\n    remote = mine # the one\n['remote \"mine\"']\n    url = s3://a-bucket/x  # old\n")
     assert init(*ALL).exit_code == 0
-    assert "url = s3://my-drums/drums  # old\n" in config.read_text()
+    # The folder of a bucket that was chosen stays as long as the name does.
+    assert "url = s3://drum-bucket/x  # old\n" in config.read_text()
     assert read_remote(project).region == "eu-central-003"
 
 

@@ -27,6 +27,7 @@ from backbeat.remote.settings import RemoteSettings
 from backbeat.storage.staging import open_staging
 from s3_server import S3Server, point_at
 from stored_project import MODEL, PROCESSED, RAW, commit, content, copy_of, files_of, mounted, run
+from template_settings import as_template
 
 SHARD = f"{PROCESSED}/train/kit-01.h5"
 
@@ -80,6 +81,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         project = stored_project.make(folder / "project")
         for name in (".dvc/config", ".dvc/aws-b2.ini"):
             shutil.copy(stored_project.REPOSITORY / name, project / name)
+        as_template(project)
         commit(project)
         yield project
 
