@@ -276,27 +276,27 @@ def add(project: Path, files: dict[str, str]) -> None:
 
 def test_what_git_does_not_know_in_the_package_moves_along(project: Path) -> None:
     old, new = project / "src" / TEMPLATE, project / "src/flam_lab"
-    add(project, {".gitignore": f"*.part\n__pycache__/\n/src/{TEMPLATE}/secret\n"})
-    for name in ("secret", "notes/deep.part", "__pycache__/drums.pyc"):
+    add(project, {".gitignore": f"*.part\n__pycache__/\n/src/{TEMPLATE}/mine\n"})
+    for name in ("mine", "notes/deep.part", "__pycache__/drums.pyc"):
         (old / name).parent.mkdir(exist_ok=True)
         (old / name).write_text(name)
-    (old / "link.part").symlink_to("secret")
+    (old / "link.part").symlink_to("mine")
     new.mkdir()
-    (new / "secret").write_text("another")
+    (new / "mine").write_text("another")
     before = files_of(project)
     with pytest.raises(ConfigError, match="there already"):
         rename(project, "flam-lab")
     # Nor is it taken for something to commit: both the old and the new name are ignored.
-    (new / "secret").unlink()
-    assert files_of(project).keys() == before.keys() - {"src/flam_lab/secret"}
-    assert any("secret" in line for line in rename(project, "flam-lab").said)
-    assert {name: (new / name).read_text() for name in ("secret", "notes/deep.part")} == {
-        "secret": "secret", "notes/deep.part": "notes/deep.part",
+    (new / "mine").unlink()
+    assert files_of(project).keys() == before.keys() - {"src/flam_lab/mine"}
+    assert any("mine" in line for line in rename(project, "flam-lab").said)
+    assert {name: (new / name).read_text() for name in ("mine", "notes/deep.part")} == {
+        "mine": "mine", "notes/deep.part": "notes/deep.part",
     }  # fmt: skip
-    assert (new / "link.part").readlink() == Path("secret")
+    assert (new / "link.part").readlink() == Path("mine")
     assert not old.exists()
     assert not (new / "__pycache__").exists()
-    assert not any("secret" in name or ".part" in name for name in files_of(project))
+    assert not any("mine" in name or ".part" in name for name in files_of(project))
 
 
 def test_links_lead_where_they_led(project: Path) -> None:
