@@ -23,7 +23,7 @@ T = TypeVar("T")
 # As many as a whole push or pull makes, about: a kill falls anywhere in it.
 MOST_REQUESTS = {"push": 40, "pull": 24}
 
-KILLS = 3
+KILLS = 2
 MANY_KILLS = 25
 
 

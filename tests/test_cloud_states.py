@@ -177,7 +177,7 @@ def test_nothing_is_lost_or_wrong_while_dvc_sends_and_fetches_nothing(
     """DVC's part left out: what is shown is ours, in many more steps for the time."""
     monkeypatch.setattr(push_module, "_push_by_dvc", lambda *_: None)
     monkeypatch.setattr(pull_module, "run_dvc", lambda *_, **__: Ended(1, "ERROR: nothing"))
-    walk(machine, walks=2, steps=6)
+    walk(machine, walks=1, steps=6)
 
 
 @pytest.mark.slow
