@@ -65,8 +65,8 @@ dist: $(VENV)/.uv  ## Build the packages, with build tools of known hashes
 	rm -rf dist
 	$(UV) build --quiet --build-constraints .ci/build.lock --require-hashes
 
-clean:  ## Remove what setup made; data, models and DVC's cache stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+clean:  ## Remove what the targets above made; data, models and DVC's cache stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/.uv: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
