@@ -32,7 +32,7 @@ check: setup  ## Format, lint, types, import contracts, secrets, pipeline and wo
 	$(MAKE) --no-print-directory site
 
 test: setup  ## Run the tests, a module in each of three processes: some minutes
-	pytest -n 3 --dist loadfile -m "not slow"
+	pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: setup  ## Run the tests that train for minutes
 	pytest -m slow

@@ -1,5 +1,6 @@
 """Fixtures of many modules: a project with a server to fetch from, and what is costly to make and nobody changes."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import tiny_pipeline
 from cloud_world import CloudWorld, cloud_world, enter
 from misbehaving_server import MisbehavingServer, misbehaving_server
 from one_dataset import BODY, new_project
+
+# Several processes test at once: threads of each that wait for one another by spinning made a training of 3 s last 57.
+# What the tests start inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

@@ -79,6 +79,7 @@ def transfers_killed(world: CloudWorld, tmp_path: Path, direction: str, kills: i
     run(at_work, "backbeat", "verify", "--remote", "--full")
 
 
+@pytest.mark.slow
 def test_dvc_ends_with_a_pull_that_is_killed_alone_and_the_next_one_cleans_up(
     world: CloudWorld, tmp_path: Path
 ) -> None:

@@ -251,6 +251,7 @@ def test_budget_and_max_gb_stop_a_pull_before_its_first_byte(world: CloudWorld, 
     assert (world.proxy.counts["GET"], in_workspace(clone)) == (0, {})
 
 
+@pytest.mark.slow
 def test_service_that_never_answers_is_given_up_with_a_sentence(world: CloudWorld, tmp_path: Path) -> None:
     _, clone = set_up(world, tmp_path)
     local = clone / ".dvc/config.local"
@@ -289,6 +290,7 @@ def test_what_dvc_cannot_fetch_is_fetched_by_us(
     assert in_workspace(clone) == EXPECTED
 
 
+@pytest.mark.slow
 def test_half_written_memory_of_dvc_is_worked_around(world: CloudWorld, tmp_path: Path) -> None:
     _, clone = set_up(world, tmp_path)
     pull(clone, ["pair"])
@@ -301,6 +303,7 @@ def test_half_written_memory_of_dvc_is_worked_around(world: CloudWorld, tmp_path
     assert in_workspace(clone) == EXPECTED
 
 
+@pytest.mark.slow
 def test_locks_that_were_left_over_are_nobodys(world: CloudWorld, tmp_path: Path) -> None:
     _, clone = set_up(world, tmp_path)
     for name in ("lock", "rwlock", "rwlock.lock", "backbeat-transfer.lock", "backbeat-transfer.txt"):

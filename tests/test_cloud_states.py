@@ -171,6 +171,7 @@ def walk(machine: type[Transfers], walks: int, steps: int) -> None:
     run_state_machine_as_test(machine, settings=chosen)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_wrong_while_dvc_sends_and_fetches_nothing(
     machine: type[Transfers], monkeypatch: pytest.MonkeyPatch
 ) -> None:

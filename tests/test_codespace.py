@@ -227,6 +227,7 @@ def test_a_container_without_git_or_a_repository_starts(origin: Origin, tmp_path
     assert "git" in said
 
 
+@pytest.mark.slow
 def test_the_cache_goes_to_the_larger_disk_and_comes_back_when_that_is_emptied(origin: Origin, tmp_path: Path) -> None:
     large = tmp_path / "large"
     large.mkdir()
@@ -245,6 +246,7 @@ def test_the_cache_goes_to_the_larger_disk_and_comes_back_when_that_is_emptied(o
         assert "up to date" in run(project, "dvc", "status", "data/processed/egmd_mini.dvc", "models.dvc").stdout
 
 
+@pytest.mark.slow
 def test_what_was_pulled_by_hand_comes_back_too(origin: Origin, tmp_path: Path) -> None:
     project = origin.clone(tmp_path / "clone")
     start(project, "data", BACKBEAT_CODESPACE_PULL="data/processed/other")

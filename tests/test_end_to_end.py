@@ -197,6 +197,7 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
+@pytest.mark.slow
 def test_with_the_cache_on_another_disk_the_workspace_holds_only_links(other_disk: Path, tmp_path: Path) -> None:
     project = clone(tmp_path / "project", kits=[1, 2])
     run(project, "dvc", "config", "--local", "cache.dir", str(other_disk / "cache"))

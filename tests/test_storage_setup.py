@@ -511,6 +511,7 @@ def killed_at(project: Path, planned: setup.Plan, event: int) -> int | None:
     return queue.get() if child.exitcode == 0 else None
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_repeated_every_byte_is_there_once(template: Path, tmp_path: Path) -> None:
     with stored_project.memory_disk(tmp_path / "hdd", 200 * 2**20) as other_disk:
         kill_and_repeat(template, other_disk, tmp_path)
