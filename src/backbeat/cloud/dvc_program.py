@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
-import secrets
 import shutil
 import signal
 import subprocess
@@ -28,8 +27,7 @@ from backbeat.cloud.life import signs
 from backbeat.errors import CloudError
 from backbeat.remote.credentials import Credentials, child_environment, redacted
 from backbeat.remote.settings import RemoteSettings, dvc_config
-from backbeat.storage.staging import disk_errors
-from backbeat.storage.work import has_running_writer
+from backbeat.storage.work import folder_of_this_run
 
 # What the remote is called that only the program sees.
 REMOTE = "backbeat-transfer"
@@ -85,7 +83,7 @@ def run_dvc(
     Raises:
         CloudError: if it hangs.
     """
-    with _own_folder(project) as folder, _noting_sigterm() as told:
+    with folder_of_this_run(project, "backbeat-dvc") as folder, _noting_sigterm() as told:
         environment = dict(os.environ) if connection is None else _environment(project, connection, folder)
         if fresh_site_cache:
             environment["DVC_SITE_CACHE_DIR"] = str(folder / "site")
@@ -96,22 +94,6 @@ def run_dvc(
             _watch(process, f"dvc {arguments[0]}", connection, idle_timeout_s, look, told)
         text = output.decode(errors="replace").strip()
         return Ended(process.returncode, text if connection is None else redacted(text, connection.credentials))
-
-
-@contextlib.contextmanager
-def _own_folder(project: Path) -> Iterator[Path]:
-    """Make a folder for one run, and throw away those that killed ones have left."""
-    tmp = project / ".dvc" / "tmp"
-    for left in tmp.glob("backbeat-dvc.*.part"):
-        if not has_running_writer(left):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = tmp / f"backbeat-dvc.{os.getpid()}-{secrets.token_hex(4)}.part"
-    with disk_errors(folder):
-        folder.mkdir(parents=True)
-    try:
-        yield folder.absolute()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _environment(project: Path, connection: Connection, folder: Path) -> dict[str, str]:

@@ -9,14 +9,13 @@ The workspace is not touched.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from os import getpid, killpg
+from os import killpg
 from pathlib import Path
 from types import FrameType
 
@@ -28,7 +27,7 @@ from backbeat.datasets.status import presence
 from backbeat.errors import ExperimentError
 from backbeat.experiments.run import STDERR, environment
 from backbeat.storage.staging import cache_dir, disk_errors, open_staging
-from backbeat.storage.work import has_running_writer
+from backbeat.storage.work import folder_of_this_run
 
 # How long DVC and its stage may take to end when they are told to.
 GRACE_S = 10.0
@@ -96,24 +95,15 @@ def _dvc(clone: Path, env: Mapping[str, str], *arguments: str) -> int:
 @contextlib.contextmanager
 def temporary_clone(project: Path, revision: str) -> Iterator[Path]:
     """Make a clone at a commit that shares Git's objects and DVC's cache; it is removed afterwards."""
-    tmp = project / ".dvc" / "tmp"
-    for left in tmp.glob("verify.*.part"):
-        if not has_running_writer(left):
-            shutil.rmtree(left, ignore_errors=True)
-    clone = tmp / f"verify.{getpid()}-{secrets.token_hex(4)}.part"
-    with disk_errors(clone):
-        clone.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # An experiment is no branch; its commit is seen because the objects are shared.
-            _git("clone", "--quiet", "--shared", "--no-checkout", str(project), str(clone))
-            _git("-C", str(clone), "checkout", "--quiet", "--detach", revision)
-            if (project / ".dvc" / "config.local").is_file():
-                shutil.copy2(project / ".dvc" / "config.local", clone / ".dvc" / "config.local")
-            with Config(dvc_dir=str(clone / ".dvc"), validate=False).edit("local", validate=False) as local:
-                local.setdefault("cache", {})["dir"] = str(cache_dir(project))
-            yield clone
-        finally:
-            shutil.rmtree(clone, ignore_errors=True)
+    with folder_of_this_run(project, "verify") as clone:
+        # An experiment is no branch; its commit is seen because the objects are shared.
+        _git("clone", "--quiet", "--shared", "--no-checkout", str(project), str(clone))
+        _git("-C", str(clone), "checkout", "--quiet", "--detach", revision)
+        if (project / ".dvc" / "config.local").is_file():
+            shutil.copy2(project / ".dvc" / "config.local", clone / ".dvc" / "config.local")
+        with Config(dvc_dir=str(clone / ".dvc"), validate=False).edit("local", validate=False) as local:
+            local.setdefault("cache", {})["dir"] = str(cache_dir(project))
+        yield clone
 
 
 def _git(*words: str) -> None:

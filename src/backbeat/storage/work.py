@@ -12,6 +12,8 @@ import contextlib
 import json
 import os
 import re
+import secrets
+import shutil
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from dvc.config import Config
 from dvc.lock import LockError, make_lock
 
 from backbeat.errors import StorageError
-from backbeat.storage.staging import cache_dir
+from backbeat.storage.staging import cache_dir, disk_errors
 
 # A file that a process is writing is touched every few seconds. One that nobody has touched for so long belongs to
 # no process, on whatever machine.
@@ -59,6 +61,28 @@ def dvc_at_rest(project: Path) -> Iterator[None]:
         yield
     finally:
         lock.unlock()
+
+
+@contextlib.contextmanager
+def folder_of_this_run(project: Path, name: str) -> Iterator[Path]:
+    """Make an empty folder for as long as it is needed, and throw away those of its name that killed runs have left.
+
+    It is where DVC keeps what is temporary, so neither DVC nor Git sees it.
+
+    Raises:
+        StorageError: if the disk is full or read-only.
+    """
+    tmp = project.absolute() / ".dvc" / "tmp"
+    for left in tmp.glob(f"{name}.*.part"):
+        if not has_running_writer(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tmp / f"{name}.{os.getpid()}-{secrets.token_hex(4)}.part"
+    with disk_errors(folder):
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def require_nobody(*folders: Path, inodes: Collection[tuple[int, int]] | None = None) -> None:
