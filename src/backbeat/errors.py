@@ -79,3 +79,7 @@ class CloudError(BackbeatError):
 
 class ExperimentError(BackbeatError):
     """A preset, a revision or an experiment is not there, cannot be run, or cannot be compared."""
+
+
+class LibraryError(BackbeatError):
+    """The sample library lacks a sample or a table, or what it was asked to do would lose one."""
