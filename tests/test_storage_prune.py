@@ -75,7 +75,7 @@ def test_what_a_pipeline_has_made_stays(project: Path) -> None:
     assert files_of(project / ".dvc/cache") == before
 
 
-@pytest.mark.parametrize("kind", ["shards", "slices", "models"])
+@pytest.mark.parametrize("kind", ["shards", "slices", "models", "production"])
 def test_entry_that_nothing_refers_to_goes(kind: str, project: Path) -> None:
     entry = staged(project, f"{kind}/ab/abcdef.h5")
     (row,) = prune(project, dry_run=True)
@@ -83,6 +83,13 @@ def test_entry_that_nothing_refers_to_goes(kind: str, project: Path) -> None:
     assert entry.exists()
     assert prune(project) == [row]
     assert not entry.parent.exists()
+
+
+def test_archived_sample_stays_whoever_refers_to_it_and_what_is_unfinished_goes(project: Path) -> None:
+    entry = staged(project, "archive/ab/abcdef.flac")
+    unfinished = staged(project, "archive/ab/abcdef.flac.999999-00000000.part")
+    assert removed(prune(project)) == [f"staging/archive/ab/{unfinished.name}"]
+    assert entry.exists()
 
 
 @pytest.mark.parametrize("name", ["raw/ab/abcdef.zip", "raw/ab/abcdef.zip.part", "unpacked/ab/abc.part"])

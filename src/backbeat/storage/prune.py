@@ -1,8 +1,9 @@
 """Making room on the disk of the cache: what nothing refers to, what killed runs left behind, old checkpoints.
 
-- Shards, slices and models of the staging store go when no object of DVC's cache and no link of the working tree is
-  the same file, except where a pointer of any Git revision needs the very bytes and the cache does not have them: then
-  the entry is the only copy here, stays, and is named. That is asked of every clone that shares the cache and is known.
+- Shards, slices, models and production samples of the staging store go when no object of DVC's cache and no link of the
+  working tree is the same file, except where a pointer of any Git revision needs the very bytes and the cache does not
+  have them: then the entry is the only copy here, stays, and is named. That is asked of every clone that shares the
+  cache and is known. What the sample library has archived always stays: its originals may be gone.
 - Unfinished files (`*.part`, and DVC's own `.tmp`) go when the process in their name is gone, nobody has them open,
   and nobody has touched them for an hour: so long, because a process on another machine cannot be seen.
 - Of the checkpoints of runs that did not end, the newest run's stay, and those of the last seven days.
@@ -33,7 +34,9 @@ from backbeat.storage.staging import cache_dir, open_staging
 from backbeat.storage.work import PART_NAME, dvc_at_rest, last_touched_s, open_files, writer_of
 
 # What stages make and can make again; the other kinds have owners of their own.
-MADE_KINDS = ("models", "shards", "slices")
+MADE_KINDS = ("models", "production", "shards", "slices")
+# The sample library's, whose originals may be gone: of this kind only what is unfinished goes.
+ARCHIVE = "archive"
 CHECKPOINTS = "training"
 
 CHECKPOINT_DAYS = 7
@@ -145,7 +148,7 @@ def _linked(project: Path, *stores: Path) -> set[tuple[int, int]]:
 
 def _litter(project: Path, cache: Path, staging: Path) -> Iterator[tuple[Path, str]]:
     """Yield unfinished files and folders; those of downloads, which can go on, are not among them."""
-    for kind in (*MADE_KINDS, CHECKPOINTS):
+    for kind in (*MADE_KINDS, ARCHIVE, CHECKPOINTS):
         for path in sorted((staging / kind).rglob("*.part")):
             yield path, "left by a killed run"
     for path in _named(cache, skip={staging}):
