@@ -1,0 +1,1 @@
+"""The catalog in a browser: datasette with players, facets, and the search of `backbeat library find`."""
