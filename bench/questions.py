@@ -7,6 +7,7 @@
 - *change*: one kit of eight added, against a full run.
 - *no-op*: `dvc repro` with nothing to do, against one stage with nothing to do.
 - *download*: megabytes in a second over loopback, the hash compared; peak memory. See `bench.downloads`.
+- *library*: samples described in a second of one core; 7,284 of them by the clock. See `bench.library`.
 - *pull*: a processed set from a bucket, against `rclone copy` of the same objects. See `bench.pulls`.
 """
 
@@ -29,6 +30,7 @@ from backbeat.drums.shards import Shard
 from backbeat.executor import default_workers
 from bench import material, peers
 from bench.downloads import downloads
+from bench.library import library
 from bench.measure import Result, compare, timed
 from bench.pulls import pulls
 
@@ -213,6 +215,7 @@ QUESTIONS: dict[str, Callable[[Path, int], Iterator[Result]]] = {
     "no-op": no_op,
     "download": downloads,
     "pull": pulls,
+    "library": library,
 }
 
 
