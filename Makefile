@@ -20,9 +20,10 @@ help:  ## List the targets
 
 setup: $(VENV)/.installed  ## Make .venv from requirements.lock; TORCH=cpu takes the small build of torch
 
-repro: setup  ## From nothing to a trained and evaluated model
+repro: setup  ## From nothing to a trained and evaluated model, and a described sample library
 	backbeat storage check
 	dvc repro
+	dvc repro data/library/dvc.yaml
 	backbeat metrics
 
 check: setup  ## Format, lint, types, import contracts, secrets, pipeline and workflow files, documents, file sizes

@@ -19,10 +19,13 @@ REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# Commands of other machines, disks or networks, or that train for minutes, whose options are checked instead; blocks
-# marked `account` need one.
-NOT_RUN = {"cluster", "network", "account", "disk", "training"}
-GROUPS = {"cloud", "codespace", "datasets", "exp", "experiments", "storage"}
+# Commands of other machines, disks or networks, that train for minutes, serve until they are ended, or name samples of
+# somebody's own: their options are checked instead. Blocks marked `account` need one.
+NOT_RUN = {"cluster", "network", "account", "disk", "training", "browser", "samples"}
+GROUPS = {"cloud", "codespace", "datasets", "exp", "experiments", "library", "storage"}
+
+# As many samples as these tests make; people get more.
+FEW_SAMPLES = 24
 
 # A block marked `server` goes on beside those marked `rehearsal`.
 SERVER, REHEARSAL = "server", "rehearsal"
@@ -45,8 +48,12 @@ def blocks(language: str) -> list[tuple[str, str, str]]:
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with a small data set, in which this environment stands in for the one that `make setup` makes."""
-    folder = clone(tmp_path_factory.mktemp("newcomer") / "project", kits=[1, 2])
+    folder = clone(tmp_path_factory.mktemp("newcomer") / "project", kits=[1, 2], library=True)
     (folder / ".venv").symlink_to(BIN.parent)
+    library = folder / "configs/library.yaml"
+    text, changed = re.subn(r"generate: \d+", f"generate: {FEW_SAMPLES}", library.read_text(encoding="utf-8"))
+    assert changed == 1
+    library.write_text(text, encoding="utf-8")
     return folder
 
 
@@ -86,6 +93,7 @@ def test_the_rehearsal_in_the_readme_goes_as_it_is_written(newcomer: Path, tmp_p
     ((_, _, server),) = [block for block in blocks("sh") if block[1] == SERVER]
     ((_, _, rehearsal),) = [block for block in blocks("sh") if block[1] == REHEARSAL]
     run(newcomer, "dvc", "repro")
+    run(newcomer, "dvc", "repro", "data/library/dvc.yaml")
     # Two runs of the tests on one machine, or anybody else, may have the port that people are told.
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -34,8 +34,15 @@ def repro(project: Path, *options: str) -> list[str]:
     return re.findall(r"Running stage '(?:data/dvc\.yaml:)?([a-z@_]+)'", run(project, "dvc", "repro", *options))
 
 
-def clone(folder: Path, *, kits: list[int]) -> Path:
-    """Copy the repository's own files into a new Git repository, with a small data set and a small model."""
+def clone(folder: Path, *, kits: list[int], library: bool = False) -> Path:
+    """Copy the repository's own files into a new Git repository, with a small data set and a small model.
+
+    Args:
+        folder: where to.
+        kits: of the data set.
+        library: whether to have the pipeline of the sample library, too; where its stages have not run, a plain
+            `dvc pull` ends with an error, as with any stage of which DVC knows no result.
+    """
     listed = run(REPOSITORY, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(None, listed):
         if (REPOSITORY / name).is_file() and not name.startswith(("reports/", "tests/")) and name != "dvc.lock":
@@ -43,6 +50,9 @@ def clone(folder: Path, *, kits: list[int]) -> Path:
             shutil.copy(REPOSITORY / name, folder / name)
     as_template(folder)
     (folder / "data" / "dvc.lock").unlink(missing_ok=True)
+    (folder / "data/library/dvc.lock").unlink(missing_ok=True)
+    if not library:
+        (folder / "data/library/dvc.yaml").unlink()
     set_params(folder, {key: value for key, value in TINY.items() if key != "held_out_kits"})
     set_params(folder, {"held_out_kits": "[2] #"})
     set_kits(folder, kits)

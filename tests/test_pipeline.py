@@ -8,10 +8,14 @@ import pytest
 import yaml
 
 PROJECT = Path(__file__).parents[1]
+LIBRARY = "data/library/dvc.yaml"
 STAGES = {
     "preprocess": "backbeat.drums.preprocess",
     "train": "backbeat.transcription.train",
     "evaluate": "backbeat.transcription.evaluate",
+}
+LIBRARY_STAGES = {
+    name: f"backbeat.library.{name}" for name in ("scan", "describe", "duplicates", "curate", "archive", "catalog")
 }
 SOURCE = "src/backbeat/"
 
@@ -37,10 +41,24 @@ def test_a_stage_depends_on_exactly_the_code_it_imports(stage: str) -> None:
     assert declared == import_closure(STAGES[stage])
 
 
+@pytest.mark.parametrize("stage", LIBRARY_STAGES)
+def test_so_does_a_stage_of_the_library(stage: str) -> None:
+    declared = {dep for dep in stages(LIBRARY)[stage]["deps"] if dep.startswith(SOURCE)}
+    assert declared == import_closure(LIBRARY_STAGES[stage])
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_module_and_command_have_one_name(stage: str) -> None:
     assert stages()[stage]["cmd"] == f"backbeat {stage}"
     assert STAGES[stage].rpartition(".")[2] == stage
+
+
+def test_stages_of_the_library_are_commands_that_run_in_the_root() -> None:
+    assert {name: stage["cmd"] for name, stage in stages(LIBRARY).items()} == {
+        name: f"backbeat library {name}" for name in LIBRARY_STAGES
+    }
+    assert {stage["wdir"] for stage in stages(LIBRARY).values()} == {"../.."}
+    assert all(stage["desc"].endswith(".") for stage in stages(LIBRARY).values())
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -28,15 +28,16 @@ _LEAD = round(0.025 * COMPARED_HZ)
 # Onsets are found this exactly: a slow one shifts when another part of the sound is the loudest.
 _LARGEST_LAG = round(0.05 * COMPARED_HZ)
 # The lag is found in the beginning; where that does not correlate at all, the rest is not looked at.
-_HEAD = 2**14
+_HEAD = 2**13
 _LEAST_HEAD = 0.5
+_FINER = 4
 # Around that lag the one of the whole is looked for, in samples: a tone correlates nearly as well a period later.
 _TURNS, _TURN_STEP, _TURNED_HZ = 6.0, 0.125, 40.0
 # A cut tail is faded, by up to so much: this is not compared.
 _FADE = round(0.05 * COMPARED_HZ)
 _FADE_SHARE = 0.15
 # Below this the details are not looked at.
-_LEAST_WHOLE = 0.85
+_LEAST_WHOLE = 0.9
 
 # The cells of the details: about an octave each, up to what every resampler leaves alone; and stretches of time that
 # grow with the distance from the onset.
@@ -115,12 +116,12 @@ def _lag(one: Wave, other: Wave) -> tuple[int, float]:
     heads = [part[:_HEAD].astype(np.float32) for part in (one, other)]
     size = scipy.fft.next_fast_len(max(map(len, heads)) + _LARGEST_LAG, real=True)
     spectra = [scipy.fft.rfft(head, size) for head in heads]
-    # Twice as fine as the samples: half way between two of them, noise does not correlate.
-    fine = scipy.fft.irfft(np.conj(spectra[0]) * spectra[1], 2 * size) * 2
-    near = np.concatenate([fine[-2 * _LARGEST_LAG :], fine[: 2 * _LARGEST_LAG + 1]])
+    # Finer than the samples: half way between two of them noise does not correlate, and a tone better a period later.
+    fine = scipy.fft.irfft(np.conj(spectra[0]) * spectra[1], _FINER * size) * _FINER
+    near = np.concatenate([fine[-_FINER * _LARGEST_LAG :], fine[: _FINER * _LARGEST_LAG + 1]])
     at = int(np.argmax(np.abs(near)))
     norm = np.sqrt(_energy(heads[0]) * _energy(heads[1]))
-    return round((at - 2 * _LARGEST_LAG) / 2), float(abs(near[at]) / max(norm, 1e-12))
+    return round(at / _FINER) - _LARGEST_LAG, float(abs(near[at]) / max(norm, 1e-12))
 
 
 def _whole(parts: list[NDArray[np.float32]]) -> tuple[float, float, float]:

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from backbeat.cli import cloud, codespace, datasets, doctor, experiments, init, pipeline, report, storage, verify
+from backbeat.cli import (
+    cloud,
+    codespace,
+    datasets,
+    doctor,
+    experiments,
+    init,
+    library,
+    pipeline,
+    report,
+    storage,
+    verify,
+)
 from backbeat.errors import BackbeatError
 
 app = typer.Typer(
@@ -21,6 +33,7 @@ app.add_typer(cloud.app, name="cloud")
 app.add_typer(codespace.app, name="codespace")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(experiments.app, name="experiments")
+app.add_typer(library.app, name="library")
 app.add_typer(storage.app, name="storage")
 doctor.register(app)
 init.register(app)

@@ -67,7 +67,7 @@ class Source(Strict):
             ConfigError: if it names a variable that the environment does not have.
         """
         if self.path is None:
-            return project / GENERATED_FOLDER / self.name
+            return project / GENERATED_FOLDER / f"{self.name}-{self.generate}"
         unset = [name for name in re.findall(r"\$\{(\w+)\}", self.path) if name not in os.environ]
         if unset:
             raise ConfigError(

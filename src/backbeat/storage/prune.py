@@ -35,8 +35,9 @@ from backbeat.storage.work import PART_NAME, dvc_at_rest, last_touched_s, open_f
 
 # What stages make and can make again; the other kinds have owners of their own.
 MADE_KINDS = ("models", "production", "shards", "slices")
-# The sample library's, whose originals may be gone: of this kind only what is unfinished goes.
+# The sample library's: of these kinds only what is unfinished goes. Of what is in the archive originals may be gone.
 ARCHIVE = "archive"
+LIBRARY = "library"
 CHECKPOINTS = "training"
 
 CHECKPOINT_DAYS = 7
@@ -148,7 +149,7 @@ def _linked(project: Path, *stores: Path) -> set[tuple[int, int]]:
 
 def _litter(project: Path, cache: Path, staging: Path) -> Iterator[tuple[Path, str]]:
     """Yield unfinished files and folders; those of downloads, which can go on, are not among them."""
-    for kind in (*MADE_KINDS, ARCHIVE, CHECKPOINTS):
+    for kind in (*MADE_KINDS, ARCHIVE, LIBRARY, CHECKPOINTS):
         for path in sorted((staging / kind).rglob("*.part")):
             yield path, "left by a killed run"
     for path in _named(cache, skip={staging}):
