@@ -14,6 +14,7 @@ import sys
 import types
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ import yaml
 from backbeat.errors import CloudError, LibraryError
 from backbeat.library import tables
 from backbeat.library.archive import archive
-from backbeat.library.flac import unpack
+from backbeat.library.flac import pack, unpack
 from backbeat.library.ledger import Entry, append, read_ledger
 from backbeat.library.removal import Removal, remove_originals
 from backbeat.library.restore import restore
@@ -37,7 +38,7 @@ REPOSITORY = Path(__file__).parents[1]
 CHOSEN = "kits/Kicks/Kick 01.wav"
 FLOAT = "kits/Hats/CH.wav"
 INSIDE = "kits/pack.zip/Snares/SD.wav"
-LONG = f"kits/{'long ' * 50}.wav"
+LONG = f"kits/{'long ' * 46}.wav"  # 234 bytes
 
 KILLS = 8
 MANY_KILLS = 30
@@ -133,7 +134,7 @@ def project(archived: Path, tmp_path: Path) -> Path:
 def test_what_is_not_in_production_is_archived_and_what_flac_cannot_hold_is_kept_with_the_reason(project: Path) -> None:
     rows = {row["sample"]: row for row in tables.read_table(project, "archive").to_pylist()}
     assert sorted(sample for sample, row in rows.items() if row["state"] == "archived") == ARCHIVED
-    assert rows[LONG]["reason"] == "its name is too long for the suffix of a FLAC file"
+    assert rows[LONG]["reason"] == "its name is too long to be restored: more than 233 bytes"
     assert (rows[CHOSEN]["reason"], rows[FLOAT]["reason"]) == (
         "its sound is in production",
         "its samples are floating-point",
@@ -235,7 +236,7 @@ REASONS: dict[Callable[[Path, Path], None], str] = {
     gone: "it is not there any more",
     in_git: "Git or DVC tracks it",
     in_dvc: "Git or DVC tracks it",
-    flac_damaged: "its FLAC file is damaged",
+    flac_damaged: "its FLAC file was damaged: `backbeat library archive` makes it anew",
     flac_gone: "its FLAC file is not in the staging store",
     flac_is_a_link_to_it: "its FLAC file is not in the staging store",
 }
@@ -251,6 +252,129 @@ def test_an_original_stays_that_is_not_proven_or_not_ours_to_remove(
     assert kept_for(remove_originals(project, dry_run=False))[ODD] == REASONS[fate]
     assert (path.read_bytes() if path.exists() else None) == before
     assert ODD not in read_ledger(project)
+
+
+def test_a_flac_file_found_damaged_is_made_anew_by_the_next_run(project: Path) -> None:
+    vault = vault_path(project, sha256(FILES[ODD]))
+    before = vault.stat()
+    flac_damaged(project, place_of(project, ODD))
+    os.utime(vault, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a disk does it
+    remove_originals(project, dry_run=False)
+    assert archive(project, workers=1).made == 1
+    assert kept_for(remove_originals(project, dry_run=False)).keys() == {INSIDE, *ARCHIVED} - {ODD}
+
+
+def test_an_original_stays_of_whose_name_the_ledger_has_another_file(project: Path) -> None:
+    append(project, [entry_of(ODD)])
+    for dry_run in (True, False):
+        assert kept_for(remove_originals(project, dry_run=dry_run))[ODD] == "the ledger has another file of this name"
+    assert place_of(project, ODD).read_bytes() == FILES[ODD]
+
+
+def test_both_names_of_one_file_go_and_free_it_once(project: Path) -> None:
+    one, other = (place_of(project, f"kits/Kicks/Kick 02{suffix}.wav") for suffix in ("", " copy"))
+    other.unlink()
+    other.hardlink_to(one)
+    done = [row for row in remove_originals(project, dry_run=False) if "Kick 02" in row.sample]
+    assert [row.action for row in done] == ["removed"] * 2
+    assert sum(row.freed_bytes for row in done) == len(FILES["kits/Kicks/Kick 02.wav"])
+
+
+def test_a_new_file_under_the_name_of_an_archived_one_is_kept_and_hides_it_from_nobody(project: Path) -> None:
+    remove_originals(project, dry_run=False)
+    new = sound(99)
+    place_of(project, ODD).write_bytes(new)
+    scan(project, {**FILES, ODD: new})
+    archive(project, workers=1)
+    (row,) = [row for row in tables.read_table(project, "archive").to_pylist() if row["sample"] == ODD]
+    assert (row["state"], row["reason"]) == ("kept", "the archive has another file of this name")
+    assert unpack((project / f"data/library/archive/{ODD}.flac").read_bytes()) == FILES[ODD]
+
+
+def test_names_in_the_way_of_each_other_and_files_that_are_no_samples_are_kept(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backbeat.library.archive._MOST_BYTES", 2**20)
+    names = ["kits/k.wav", "kits/k.wav.flac/x.wav", "kits/pack.zip/../../../x.wav", "kits/z.wav"]
+    scan(project, {name: sound(n, frames=600_000 if name == "kits/z.wav" else 90) for n, name in enumerate(names, 1)})
+    place_of(project, names[0]).write_bytes(sound(1, frames=90))
+    tables.write_table(project, "curation", tables.CURATION, [])
+    archive(project, workers=1)
+    assert [row["reason"] for row in tables.read_table(project, "archive").to_pylist()] == [
+        None,
+        "its name is in the way of another one's",
+        "its name leads out of its folder",
+        "it is too long for a sample: more than 1 MB",
+    ]
+
+
+def cached(project: Path, flac_md5: str) -> Path:
+    path = project / ".dvc/cache/files/md5" / flac_md5[:2] / flac_md5[2:]
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_a_damaged_flac_file_takes_the_place_of_no_good_one(project: Path) -> None:
+    remove_originals(project, dry_run=False)
+    entry = read_ledger(project)[ODD]
+    vault = vault_path(project, entry.file_sha256)
+    shutil.copy(vault, cached(project, entry.flac_md5))
+    flac_damaged(project, place_of(project, ODD))
+    archive(project, workers=1)
+    assert sha256((project / f"data/library/archive/{ODD}.flac").read_bytes()) == entry.flac_sha256
+    flac_damaged(project, place_of(project, ODD))
+    shutil.rmtree(project / ".dvc/cache/files")
+    with pytest.raises(LibraryError, match="größer"):
+        archive(project, workers=1)
+
+
+def test_another_flac_file_of_the_same_original_will_do_and_the_table_says_which(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_originals(project, dry_run=False)
+    other = pack(FILES[ODD]).replace(b"reference libFLAC", b"something libFLAC")
+    assert unpack(other) == FILES[ODD]
+    entry = read_ledger(project)[ODD]
+    vault_path(project, entry.file_sha256).unlink()
+    linked = project / f"data/library/archive/{ODD}.flac"
+    linked.unlink()
+    linked.write_bytes(other)  # as DVC has it from another clone
+    assert restored_bytes(project, entry) == FILES[ODD]
+    archive(project, workers=1)
+    (row,) = [row for row in tables.read_table(project, "archive").to_pylist() if row["sample"] == ODD]
+    assert (row["flac_sha256"], linked.read_bytes()) == (sha256(other), other)
+
+
+def test_the_stage_misses_what_the_ledger_has_lost_but_not_what_was_restored(project: Path) -> None:
+    remove_originals(project, dry_run=False)
+    ledger = project / "data/library/ledger.csv"
+    content = ledger.read_bytes()
+    ledger.unlink()
+    scan(project, {})
+    with pytest.raises(LibraryError, match="8 bit"):  # noted by the removal itself
+        archive(project, workers=1)
+    ledger.write_bytes(content)
+    (one,) = restore(project, [ODD])
+    place_of(project, ODD).unlink()
+    left = {sample: content for sample, content in FILES.items() if sample != ODD}
+    scan(project, left)
+    assert (one.unlisted, archive(project, workers=1).only) == (True, len(ARCHIVED) - 2)
+    content = ledger.read_bytes()
+    ledger.write_bytes(b"".join(line for line in content.splitlines(True) if b"8 bit" not in line))
+    del left["kits/Snares/SD 8 bit.wav"]
+    scan(project, left)
+    with pytest.raises(LibraryError, match="Snares/SD 8 bit"):
+        archive(project, workers=1)
+    ledger.write_bytes(content)
+    assert archive(project, workers=1).only == len(ARCHIVED) - 2
+
+
+def test_restoring_goes_on_after_a_name_that_the_disk_does_not_take(project: Path) -> None:
+    remove_originals(project, dry_run=False)
+    append(project, [replace(read_ledger(project)[ODD], sample=f"kits/{'n' * 250}.wav")])
+    done = {one.action for one in restore(project)}
+    assert done == {"restored", "refused"}
+    assert len(read_ledger(project)) == 1
 
 
 def test_restoring_replaces_no_other_file_and_goes_elsewhere_on_request(project: Path, tmp_path: Path) -> None:
@@ -284,12 +408,11 @@ def test_the_stage_carries_over_what_only_the_archive_has_and_fails_before_it_wo
     assert archive(project, workers=1).only == len(ARCHIVED) - 1
     links = _files(project)
     entry = read_ledger(project)[ODD]
-    cached = project / ".dvc/cache/files/md5" / entry.flac_md5[:2] / entry.flac_md5[2:]
-    cached.parent.mkdir(parents=True)
-    vault_path(project, entry.file_sha256).rename(cached)  # only DVC has it
+    in_dvc = cached(project, entry.flac_md5)
+    vault_path(project, entry.file_sha256).rename(in_dvc)  # only DVC has it
     assert archive(project, workers=1).only == len(ARCHIVED) - 1
-    assert vault_path(project, entry.file_sha256).read_bytes() == cached.read_bytes()
-    cached.unlink()
+    assert vault_path(project, entry.file_sha256).read_bytes() == in_dvc.read_bytes()
+    in_dvc.unlink()
     vault_path(project, entry.file_sha256).unlink()
     before = (project / "data/library/archive.parquet").read_bytes()
     with pytest.raises(LibraryError, match="größer"):
@@ -317,6 +440,20 @@ def test_a_line_of_the_ledger_that_a_crash_cut_short_is_passed_over_and_a_damage
         append(tmp_path, [entry_of("kits/c.wav")])
     with pytest.raises(LibraryError, match="ledger"):
         append(tmp_path / "other", [entry_of("kits/two\nlines.wav")])
+
+
+def test_a_merged_ledger_is_read_or_says_what_to_do_with_it(tmp_path: Path) -> None:
+    append(tmp_path, [entry_of("kits/a.wav"), entry_of("kits/a.wav")])
+    assert list(read_ledger(tmp_path)) == ["kits/a.wav"]
+    path = tmp_path / "data/library/ledger.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"<<<<<<< HEAD\n")
+    with pytest.raises(LibraryError, match=r"(?s)line 4.*keep the lines of both sides"):
+        read_ledger(tmp_path)
+    path.write_bytes(whole)
+    append(tmp_path, [replace(entry_of("kits/a.wav"), file_sha256="e" * 64)])
+    with pytest.raises(LibraryError, match="two different lines"):
+        read_ledger(tmp_path)
 
 
 processes = multiprocessing.get_context("forkserver")

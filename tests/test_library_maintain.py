@@ -144,20 +144,41 @@ def test_source_that_is_not_mounted_is_named_and_the_archive_looked_at_all_the_s
 
 def test_what_nothing_refers_to_is_named_and_stays(project: Path) -> None:
     staging = open_staging(project)
-    left = staging.entry("archive", "e" * 64, ".flac")
     used, unused = (staging.entry("production", letter * 64, ".wav") for letter in "ab")
-    for path in (left, used, unused):
+    for path in (used, unused):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     (project / "data/library/production").mkdir()
     (project / "data/library/production/kick.wav").symlink_to(used)
     done = maintain(project)
-    assert [(one.kind, Path(one.what).name) for one in done.findings] == [
-        ("orphan", left.name),
-        ("orphan", unused.name),
-    ]
+    assert [(one.kind, Path(one.what).name) for one in done.findings] == [("orphan", unused.name)]
     assert not any(one.is_wrong for one in done.findings)
-    assert all(path.exists() for path in (left, used, unused))
+    assert used.exists()
+    assert unused.exists()
+
+
+@pytest.mark.parametrize("memory", ["memo", "copy"])
+def test_archived_original_that_nothing_names_any_more_is_said_loudly_with_the_name_it_had(
+    project: Path, memory: str
+) -> None:
+    left = flac(project)
+    maintain(project)
+    (project / "data/library/ledger.csv").unlink()
+    (project / "data/library/archive.parquet").unlink()
+    if memory == "copy":
+        memo_path(project).unlink()
+    scan(project, workers=1)
+    keep_copy(project, kept=3)  # of what is left
+    (one,) = maintain(project).findings
+    assert (one.kind, Path(one.what).name, one.is_wrong) == ("forgotten", left.name, True)
+    assert REMOVED in one.why
+    assert left.exists()
+
+
+def test_new_file_under_the_name_of_an_archived_one_is_named(project: Path) -> None:
+    (project / "samples/kick 1.wav").write_bytes(wav(4))
+    scan(project, workers=1)
+    assert found(project) == [("clash", REMOVED)]
 
 
 def test_memo_gives_back_what_it_does_not_use(project: Path) -> None:
@@ -187,6 +208,15 @@ def test_copies_are_rotated_and_the_newest_stay(project: Path) -> None:
     assert [path.name[:10] for path in list_copies(project)] == ["2026-01-03", "2026-01-04", "2026-01-05"]
     with zipfile.ZipFile(list_copies(project)[-1]) as copy:
         assert copy.read("data/library/notes.yaml") == b"day: 5\n"
+
+
+def test_copy_after_one_of_a_clock_that_was_ahead_is_the_newest(project: Path) -> None:
+    for name, year in (("then", 2031), ("then 2", 2030), ("now", 2026), ("now 2", 2026)):
+        (project / "data/library/notes.yaml").write_text(f"# {name}\n")
+        made = keep_copy(project, kept=3, now=dt.datetime(year, 1, 1, tzinfo=dt.UTC))
+        assert made == list_copies(project)[-1]
+        assert keep_copy(project, kept=3) is None
+    assert len(list_copies(project)) == 3
 
 
 def test_backup_proves_that_the_bucket_has_every_original_that_is_gone(

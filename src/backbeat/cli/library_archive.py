@@ -69,6 +69,8 @@ def restore_samples(
         typer.echo(
             f"{len(restored):,} restored: {size}; {len(done) - len(restored) - len(refused):,} were there already"
         )
+        if unlisted := sum(one.unlisted for one in done):
+            typer.echo(f"{unlisted:,} lines taken out of data/library/ledger.csv: commit it", err=True)
         for one in refused[:MOST_NAMED]:
             typer.echo(f"not restored: {one.sample}: {one.reason}", err=True)
         if len(refused) > MOST_NAMED:

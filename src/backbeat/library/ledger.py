@@ -43,6 +43,9 @@ class Entry:
     flac_md5: str
 
 
+# How Git marks what it could not merge; no name of a source begins so.
+_CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
+
 _COLUMNS = [field.name for field in fields(Entry)]
 _SHAPES = [re.compile(shape) for shape in (r".+/.+", *[r"[0-9a-f]{64}"] * 2, r"\d+", r"[0-9a-f]{64}", r"[0-9a-f]{32}")]
 
@@ -51,9 +54,20 @@ def read_ledger(project: Path) -> dict[str, Entry]:
     """Return the entries by sample; none where there is no ledger.
 
     Raises:
-        LibraryError: if a line is not an entry, with its number; a last line that was cut short is passed over.
+        LibraryError: if a line is not an entry, with its number, or two lines say different things of one sample; a
+            last line that was cut short is passed over.
     """
-    return {entry.sample: entry for entry in _parsed(_content(project))}
+    return by_sample(_content(project))
+
+
+def by_sample(content: bytes) -> dict[str, Entry]:
+    """Return the entries of a ledger's content by sample; raises what `read_ledger` does."""
+    entries: dict[str, Entry] = {}
+    # Two branches may have added the same line.
+    for entry in _parsed(content):
+        if entries.setdefault(entry.sample, entry) != entry:
+            raise _two(entries[entry.sample], entry)
+    return entries
 
 
 def append(project: Path, entries: Iterable[Entry]) -> None:
@@ -117,6 +131,8 @@ def _parsed(content: bytes) -> list[Entry]:
     if not content:
         return []
     header, *lines = content.decode(errors="replace").split("\n")
+    if header.startswith(_CONFLICT):
+        raise _conflict(1, header)
     if header.rstrip("\r") != ",".join(_COLUMNS):
         raise _wrong(1, header)
     last = lines.pop() if lines else ""
@@ -124,7 +140,7 @@ def _parsed(content: bytes) -> list[Entry]:
     for number, line in enumerate(lines, 2):
         entry = _entry(line)
         if entry is None:
-            raise _wrong(number, line)
+            raise (_conflict if line.startswith(_CONFLICT) else _wrong)(number, line)
         entries.append(entry)
     entry = _entry(last)
     return [*entries, entry] if entry else entries
@@ -159,6 +175,28 @@ def sync_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def _conflict(number: int, got: str) -> LibraryError:
+    return LibraryError(
+        f"line {number} of {LEDGER_FILE} is the mark of a merge that was not finished",
+        expected="one entry in a line",
+        got=got[:200],
+        next_step="keep the lines of both sides, and take out those that begin with <<<<<<<, =======, >>>>>>> or "
+        "|||||||; it says which originals only the archive has",
+    )
+
+
+def _two(one: Entry, other: Entry) -> LibraryError:
+    same = one.file_sha256 == other.file_sha256
+    return LibraryError(
+        f"{LEDGER_FILE} has two different lines for {one.sample}",
+        expected="one",
+        got=f"{one.file_sha256} in FLAC {one.flac_md5}, and {other.file_sha256} in FLAC {other.flac_md5}",
+        next_step="they are one file in two FLAC files: take out either line"
+        if same
+        else f"change the name in one of them, say to {one.sample}.other.wav: the archive finds a file by its hash",
+    )
 
 
 def _wrong(number: int, got: str) -> LibraryError:

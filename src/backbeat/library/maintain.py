@@ -6,6 +6,7 @@ file is nowhere, or damaged, is the worst that can be found, and is said first.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,28 +15,32 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backbeat.errors import BackbeatError, LibraryError
-from backbeat.library.ledger import Entry, read_ledger
+from backbeat.library.ledger import Entry, by_sample, read_ledger
 from backbeat.library.memo import memo_path, open_memo
-from backbeat.library.safekeeping import keep_copy
+from backbeat.library.safekeeping import copied_ledgers, keep_copy
 from backbeat.library.settings import LIBRARY_FOLDER, LibrarySettings, load_settings
 from backbeat.library.sources import list_samples, read_samples
 from backbeat.library.tables import read_table, table_path
-from backbeat.library.vault import ARCHIVE_KIND, vault_path
+from backbeat.library.vault import ARCHIVE_KIND, gives, read_noted, vault_path
 from backbeat.progress import progress
 from backbeat.storage.staging import cache_dir, open_staging
 
 PRODUCTION_KIND = "production"
 
-Kind = Literal["lost", "damaged", "missing", "changed", "unreachable", "orphan"]
+Kind = Literal["lost", "forgotten", "damaged", "missing", "changed", "clash", "unreachable", "orphan"]
 
 NEXT_STEPS: Mapping[Kind, str] = {
     "lost": "it may be in the bucket (backbeat cloud pull data/library/archive), in the cache of another clone, or in "
     "a backup (backbeat cloud backups)",
-    "damaged": "backbeat verify --remote --repair data/library/archive; do not remove any original until it is whole",
+    "forgotten": "put its line back: git log -p data/library/ledger.csv; if there is none, or its original is no loss, "
+    "remove the file from the staging store",
+    "damaged": "backbeat verify --remote --repair data/library/archive, then: backbeat library archive; do not "
+    "remove any original until it is whole",
     "missing": "bring it back, or, if it was removed on purpose: dvc repro data/library/dvc.yaml",
     "changed": "restore it, or, if the change is meant: dvc repro data/library/dvc.yaml",
+    "clash": "rename the file that is there, then: backbeat library restore",
     "unreachable": "mount its disk, or correct its path in configs/library.yaml",
-    "orphan": "backbeat storage prune removes those of production; those of the archive are never removed",
+    "orphan": "backbeat storage prune removes them",
 }
 
 
@@ -44,9 +49,11 @@ class Finding:
     """Something that is not as it should be.
 
     Args:
-        kind: `lost`: an original is gone and its FLAC file nowhere. `damaged`: a FLAC file has another hash. `missing`:
-            a sample of the scan's table is not on the disk. `changed`: it has another hash than in the table.
-            `unreachable`: a source is not there. `orphan`: nothing refers to an entry of the staging store.
+        kind: `lost`: an original is gone and its FLAC file nowhere. `forgotten`: a FLAC file is there of which no table
+            and no ledger knows the name. `damaged`: a FLAC file does not give its original. `missing`: a sample of the
+            scan's table is not on the disk. `changed`: it has another hash than in the table. `clash`: it has the name
+            of another one that only the archive has. `unreachable`: a source is not there. `orphan`: nothing refers to
+            a file made for production.
         what: the sample, or the file.
         why: in words.
     """
@@ -97,11 +104,11 @@ def maintain(project: Path, *, rehash: bool = False, dry_run: bool = False) -> M
     settings = load_settings(project)
     ledger = read_ledger(project)
     archived = _archived(project, ledger)
-    found = [*_lost(project, ledger), *_missing(project, settings, ledger)]
+    found = [*_lost(project, ledger), *_missing(project, settings, ledger), *_clashing(project, ledger)]
     damaged, checked = _damaged(project, archived)
     found += damaged
     changed, rehashed = _changed(project, found) if rehash else ([], 0)
-    found += [*changed, *_orphans(project, {file for file, _ in archived})]
+    found += [*changed, *_forgotten(project, {file for file, _ in archived}), *_orphans(project)]
     before, after = _vacuum(project, dry_run=dry_run)
     order = list(NEXT_STEPS)
     return Maintained(
@@ -138,7 +145,7 @@ def _damaged(project: Path, archived: Mapping[tuple[str, str], tuple[str, str]])
     with progress("archive", sum(place.stat().st_size for place in there.values()), unit="bytes") as advance:
         for key, place in there.items():
             digest = _sha256(place)
-            if digest != key[1]:
+            if digest != key[1] and not gives(place, key[0]):
                 found.append(Finding("damaged", archived[key][0], f"{place} has SHA-256 {digest}, not {key[1]}"))
             advance(place.stat().st_size)
     return found, len(there)
@@ -156,14 +163,23 @@ def _missing(project: Path, settings: LibrarySettings, ledger: Mapping[str, Entr
             yield Finding("missing", row["sample"], "it was there when the library was scanned last")
 
 
+def _clashing(project: Path, ledger: Mapping[str, Entry]) -> Iterator[Finding]:
+    for row in _rows(project, "scan"):
+        entry = ledger.get(row["sample"])
+        if entry is not None and row["tier"] == "original" and row["file_sha256"] != entry.file_sha256:
+            yield Finding("clash", entry.sample, f"only the archive has {entry.file_sha256}, and another file is there")
+
+
 def _changed(project: Path, found: Sequence[Finding]) -> tuple[list[Finding], int]:
     """Return the samples whose content is another than in the table, and how many were read, wherever they are."""
     said = {one.what for one in found}
     all_there = all(one.kind != "unreachable" for one in found)
     rows = [row for row in _rows(project, "scan") if row["sample"] not in said]
+    digests = {row["sample"]: row.pop("file_sha256") for row in rows}
     changed = []
     hashed = 0
     with progress("samples", len(rows), unit="files") as advance:
+        # Without their hashes, which are compared here: what another hash is, is the finding.
         for row, content in read_samples(project, rows):
             advance(1)
             if isinstance(content, BackbeatError):
@@ -172,16 +188,34 @@ def _changed(project: Path, found: Sequence[Finding]) -> tuple[list[Finding], in
                 continue
             hashed += 1
             digest = hashlib.sha256(content).hexdigest()
-            if digest != row["file_sha256"]:
-                changed.append(Finding("changed", row["sample"], f"SHA-256 {digest}, and was {row['file_sha256']}"))
+            was = digests[row["sample"]]
+            if digest != was:
+                changed.append(Finding("changed", row["sample"], f"SHA-256 {digest}, and was {was}"))
     return changed, hashed
 
 
-def _orphans(project: Path, originals: set[str]) -> Iterator[Finding]:
+def _forgotten(project: Path, archived: set[str]) -> list[Finding]:
     root = open_staging(project).root
-    for entry in sorted((root / ARCHIVE_KIND).glob("??/*.flac")):
-        if entry.stem not in originals:
-            yield Finding("orphan", entry.relative_to(root).as_posix(), "no table and no ledger names its original")
+    known = archived | {row["file_sha256"] for row in _rows(project, "scan")}
+    left = {entry.stem: entry for entry in (root / ARCHIVE_KIND).glob("??/*.flac") if entry.stem not in known}
+    names = {digest: sample for sample, digest in read_noted(project).items()} if left else {}
+    for content in copied_ledgers(project) if left else ():
+        with contextlib.suppress(LibraryError):  # of another one the names are as good
+            names = {one.file_sha256: one.sample for one in by_sample(content).values()} | names
+    return [
+        Finding(
+            "forgotten",
+            entry.relative_to(root).as_posix(),
+            f"no table and no ledger names its original any more; it was {names[digest]}"
+            if digest in names
+            else "no table and no ledger names its original",
+        )
+        for digest, entry in sorted(left.items())
+    ]
+
+
+def _orphans(project: Path) -> Iterator[Finding]:
+    root = open_staging(project).root
     links = (project / LIBRARY_FOLDER / PRODUCTION_KIND).rglob("*")
     linked = {(link.stat().st_dev, link.stat().st_ino) for link in links if link.is_file()}
     for entry in sorted((root / PRODUCTION_KIND).glob("??/*")):

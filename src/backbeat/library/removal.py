@@ -4,7 +4,7 @@ For each file, in this order, under a lock that one process has at a time:
 
 1. Its FLAC file is put on the disk with its folder, read from there, and unpacked; the file itself is read as it is
    now. Both are the same bytes, and have the hash that the table says.
-2. The ledger says so, on the disk.
+2. The ledger says so, on the disk, of this very file.
 3. The file goes, if it is still the very file that was read.
 
 A kill between any two of these leaves the original, or the ledger and the proven FLAC file, or both. What is in the
@@ -13,6 +13,7 @@ ledger and still there is proven again by the next run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections import Counter
@@ -27,7 +28,7 @@ from backbeat.library.ledger import Entry, append, read_ledger, sync_folder
 from backbeat.library.settings import load_settings
 from backbeat.library.tables import read_table
 from backbeat.library.tracked import tracked_places
-from backbeat.library.vault import read_from_disk, sha256, vault_path
+from backbeat.library.vault import read_from_disk, read_noted, sha256, vault_path, write_noted
 from backbeat.progress import progress
 from backbeat.storage.exclusive import exclusive
 
@@ -85,7 +86,7 @@ def remove_originals(project: Path, *, dry_run: bool = True) -> list[Removal]:
             for one in _originals(project)
         ]
     done: list[Removal] = []
-    with exclusive(project, "remove originals"):
+    with exclusive(project, "remove originals"), _noting(project):
         originals = _originals(project)
         done += [Removal(one.sample, "kept", 0, one.fault) for one in originals if one.fault]
         rest = [one for one in originals if not one.fault]
@@ -96,6 +97,16 @@ def remove_originals(project: Path, *, dry_run: bool = True) -> list[Removal]:
                 done += _remove(project, batch)
                 advance(sum(one.row["size_bytes"] for one in batch))
     return sorted(done, key=lambda one: one.sample)
+
+
+@contextlib.contextmanager
+def _noting(project: Path) -> Iterator[None]:
+    """Add what is in the ledger afterward to what is noted, however the work ends."""
+    try:
+        yield
+    finally:
+        ledger = read_ledger(project)
+        write_noted(project, read_noted(project) | {entry.sample: entry.file_sha256 for entry in ledger.values()})
 
 
 def _remove(project: Path, batch: list[_Original]) -> Iterator[Removal]:
@@ -109,15 +120,31 @@ def _remove(project: Path, batch: list[_Original]) -> Iterator[Removal]:
         sync_folder(folder)
     ledger = read_ledger(project)
     append(project, [_entry(one.row) for one, _ in proven if one.sample not in ledger])
+    unlinked: set[tuple[int, int]] = set()
     for one, state in proven:
+        inode = state.st_dev, state.st_ino
         try:
-            if _identity(one.path.lstat()) != _identity(state):
+            if other := _other(ledger.get(one.sample), _entry(one.row)):
+                raise LibraryError(other)
+            now = one.path.lstat()
+            # That another name of the file has gone changes its `ctime`, and nothing of what it holds.
+            if _identity(now) != _identity(state) or (now.st_ctime_ns != state.st_ctime_ns and inode not in unlinked):
                 raise LibraryError("it is being changed")
             one.path.unlink()
         except (LibraryError, OSError) as error:
             yield Removal(one.sample, "kept", 0, _words(error))
         else:
-            yield Removal(one.sample, "removed", _frees(state))
+            unlinked.add(inode)
+            yield Removal(one.sample, "removed", _frees(now))
+
+
+def _other(there: Entry | None, entry: Entry) -> str | None:
+    """Return what the line that the ledger has of a name says else: a line is all that is left of what is removed."""
+    if there is None or there == entry:
+        return None
+    if there.file_sha256 != entry.file_sha256:
+        return "the ledger has another file of this name"
+    return "the ledger names another FLAC file of it: run `backbeat library archive`"
 
 
 def _words(error: LibraryError | OSError) -> str:
@@ -140,9 +167,20 @@ def _prove(project: Path, one: _Original) -> os.stat_result:
     if not vault.is_file() or vault.is_symlink() or vault.samefile(one.path):
         raise LibraryError("its FLAC file is not in the staging store")
     flac = read_from_disk(vault)
-    if sha256(flac) != one.row["flac_sha256"] or unpack(flac) != now:
-        raise LibraryError("its FLAC file is damaged")
+    if not _gives(flac, now):
+        # The original is here: the next run of the stage makes it anew.
+        vault.unlink()
+        raise LibraryError("its FLAC file was damaged: `backbeat library archive` makes it anew")
+    if sha256(flac) != one.row["flac_sha256"]:
+        raise LibraryError("its FLAC file is another one than in the table: run `backbeat library archive`")
     return state
+
+
+def _gives(flac: bytes, original: bytes) -> bool:
+    try:
+        return unpack(flac) == original
+    except LibraryError:
+        return False
 
 
 def _originals(project: Path) -> list[_Original]:
@@ -165,6 +203,8 @@ def _originals(project: Path) -> list[_Original]:
         if sample in places:
             root = roots[scanned[sample]["source"]]
             fault = _fault(places[sample], root, tracked, names)
+            if sample in ledger and fault is None:
+                fault = _other(ledger[sample], _entry(row))
             gone = fault == _GONE and sample in ledger
             found.append(_Original(row, places[sample], "only the archive has it already" if gone else fault))
         else:
@@ -202,7 +242,7 @@ def _no_links(path: str, flags: int) -> int:
 
 
 def _identity(state: os.stat_result) -> tuple[int, ...]:
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _frees(state: os.stat_result) -> int:

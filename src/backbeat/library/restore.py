@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -11,7 +11,7 @@ from backbeat.errors import LibraryError
 from backbeat.library.ledger import Entry, read_ledger, remove
 from backbeat.library.settings import load_settings
 from backbeat.library.tables import read_table, table_path
-from backbeat.library.vault import restored_bytes, sha256
+from backbeat.library.vault import read_noted, restored_bytes, sha256, write_noted
 from backbeat.progress import progress
 from backbeat.storage.exclusive import exclusive
 from backbeat.storage.staging import new_file, require_space
@@ -29,6 +29,7 @@ class Restored:
         path: where it is, or would be.
         action: whether it was written, was there already, or something else is in its place.
         size_bytes: of it.
+        unlisted: whether its line was taken out of the ledger.
         reason: why it is not there.
     """
 
@@ -37,6 +38,7 @@ class Restored:
     action: Literal["restored", "there already", "refused"]
     size_bytes: int
     reason: str | None = None
+    unlisted: bool = False
 
 
 def restore(project: Path, samples: Iterable[str] | None = None, *, to: Path | None = None) -> list[Restored]:
@@ -59,13 +61,22 @@ def restore(project: Path, samples: Iterable[str] | None = None, *, to: Path | N
             for start in range(0, len(entries), BATCH_FILES):
                 batch = entries[start : start + BATCH_FILES]
                 results = [_restore(project, entry, place) for entry, place in _placed(project, batch, to)]
-                if to is None:
-                    back = [one.sample for one in results if one.action != "refused"]
-                    if back:
-                        remove(project, back)
-                done += results
+                done += results if to is not None else _unlisted(project, results)
                 advance(sum(entry.size_bytes for entry in batch))
     return done
+
+
+def _unlisted(project: Path, results: list[Restored]) -> Iterator[Restored]:
+    """Take what is back out of the ledger."""
+    ledger = read_ledger(project)
+    back = {one.sample for one in results if one.action != "refused" and one.sample in ledger}
+    if back:
+        remove(project, back)
+        # They are the user's again: if they go, nobody misses them.
+        noted = read_noted(project)
+        write_noted(project, {sample: digest for sample, digest in noted.items() if sample not in back})
+    for one in results:
+        yield replace(one, unlisted=one.sample in back)
 
 
 def _entries(project: Path, samples: list[str] | None) -> list[Entry]:
@@ -109,18 +120,24 @@ def _restore(project: Path, entry: Entry, path: Path | None) -> Restored:
         return Restored(
             entry.sample, None, "refused", entry.size_bytes, "its source is not there: restore it --to a folder"
         )
+    try:
+        return _written(project, entry, path)
+    except LibraryError as error:
+        return Restored(entry.sample, path, "refused", entry.size_bytes, f"{error.what}: {error.got}")
+    except OSError as error:  # of this name or this folder; that the disk is full is another error, and ends it all
+        return Restored(entry.sample, path, "refused", entry.size_bytes, f"{path}: {error.strerror}")
+
+
+def _written(project: Path, entry: Entry, path: Path) -> Restored:
     if path.is_symlink() or path.exists():
         same = path.is_file() and not path.is_symlink() and sha256(path.read_bytes()) == entry.file_sha256
         if same:
             return Restored(entry.sample, path, "there already", entry.size_bytes)
         return Restored(entry.sample, path, "refused", entry.size_bytes, f"another file is at {path}")
-    try:
-        original = restored_bytes(project, entry)
-    except LibraryError as error:
-        return Restored(entry.sample, path, "refused", entry.size_bytes, f"{error.what}: {error.got}")
+    original = restored_bytes(project, entry)
     require_space(path, entry.size_bytes, "the original")
     with new_file(path) as part:
         part.write_bytes(original)
         if sha256(part.read_bytes()) != entry.file_sha256:
-            raise LibraryError(f"{path} does not hold what was written to it", next_step="check the disk")
+            raise LibraryError(f"{path} does not hold what was written to it", got="check the disk")
     return Restored(entry.sample, path, "restored", entry.size_bytes)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from backbeat.errors import LibraryError
+from backbeat.library.ledger import LEDGER_FILE
 from backbeat.library.settings import LIBRARY_FILE, LIBRARY_FOLDER
 from backbeat.storage.staging import new_file, open_staging
 
@@ -18,7 +20,8 @@ BACKUPS_KIND = "library-backups"
 STAMP = "%Y-%m-%dT%H%M%SZ"
 
 KEPT_FILES = (
-    *(f"{LIBRARY_FOLDER}/{name}" for name in ("ledger.csv", "notes.yaml", "spend.csv", "words.jsonl")),
+    LEDGER_FILE,
+    *(f"{LIBRARY_FOLDER}/{name}" for name in ("notes.yaml", "spend.csv", "words.jsonl")),
     LIBRARY_FILE,
 )
 
@@ -38,7 +41,7 @@ def keep_copy(project: Path, *, kept: int, dry_run: bool = False, now: dt.dateti
         project: the root of the repository.
         kept: how many copies there may be.
         dry_run: whether to say only where it would be.
-        now: the time in its name.
+        now: the time in its name; a second after that of the newest copy, if that is later.
 
     Returns:
         The new copy; None if nothing has changed.
@@ -51,8 +54,12 @@ def keep_copy(project: Path, *, kept: int, dry_run: bool = False, now: dt.dateti
     there = list_copies(project)
     if not contents or (there and _contents(there[-1]) == contents):
         return None
-    stamp = (now or dt.datetime.now(dt.UTC)).strftime(STAMP)
-    path = open_staging(project).root / BACKUPS_KIND / f"{stamp}.zip"
+    made_at = now or dt.datetime.now(dt.UTC)
+    if there:
+        # The newest has the last name, also after one of a clock that was ahead, or of the same second.
+        last = dt.datetime.strptime(there[-1].stem, STAMP).replace(tzinfo=dt.UTC)
+        made_at = max(made_at, last + dt.timedelta(seconds=1))
+    path = open_staging(project).root / BACKUPS_KIND / f"{made_at.strftime(STAMP)}.zip"
     if dry_run:
         return path
     with new_file(path) as part:
@@ -68,6 +75,14 @@ def keep_copy(project: Path, *, kept: int, dry_run: bool = False, now: dt.dateti
     for old in list_copies(project)[:-kept]:
         old.unlink()
     return path
+
+
+def copied_ledgers(project: Path) -> Iterator[bytes]:
+    """Yield the ledger of each copy that can be read and has one, the newest first."""
+    for copy in reversed(list_copies(project)):
+        ledger = (_contents(copy) or {}).get(LEDGER_FILE)
+        if ledger is not None:
+            yield ledger
 
 
 def _contents(copy: Path) -> dict[str, bytes] | None:

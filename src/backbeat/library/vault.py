@@ -1,23 +1,36 @@
 """Where the archive's FLAC files are, and originals out of them: never a byte that was not proven.
 
 An entry of the staging store, kind `archive`, named by the SHA-256 of the original file: a file that is there twice is
-archived once. DVC's cache has the same file under its MD5, and the bucket has it from there.
+archived once. DVC's cache has the same file under its MD5, and the bucket has it from there. Another version of
+libFLAC may make other bytes of the same original; what counts is that a FLAC file gives the original.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from backbeat.errors import LibraryError
 from backbeat.library.flac import unpack
-from backbeat.library.ledger import Entry
+from backbeat.library.ledger import LEDGER_FILE, Entry
+from backbeat.library.memo import open_memo
+from backbeat.library.settings import LIBRARY_FOLDER
 from backbeat.storage.staging import cache_dir, new_file, open_staging
 
 # `storage.prune` removes no entry of this kind: what is in it may be all that there is of an original.
 ARCHIVE_KIND = "archive"
+
+# Links to those that are archived, under the names of their samples; DVC versions them.
+ARCHIVE_FOLDER = f"{LIBRARY_FOLDER}/archive"
+
+# In the memo, as one value: what only the archive has. The ledger cannot show that a line has gone from it.
+_NOTED, _NOTED_VERSION, _NOTED_KEY = "archive-only", "1", "samples"
+
+# Of many samples, a message names so many.
+_MOST_NAMED = 5
 
 
 def vault_path(project: Path, file_sha256: str) -> Path:
@@ -55,40 +68,102 @@ def restored_bytes(project: Path, entry: Entry) -> bytes:
     """Return an original out of its FLAC file: the very bytes, proven by their hash.
 
     Raises:
-        LibraryError: if the FLAC file is neither in the staging store nor in DVC's cache, or is damaged in both.
+        LibraryError: if no FLAC file in the staging store, DVC's cache or `data/library/archive` gives it.
     """
-    fault = "it is not here"
-    for path in _places(project, entry):
+    return _proven(project, entry)[2]
+
+
+def recovered(project: Path, entry: Entry) -> bytes:
+    """Return the FLAC file of an entry of the ledger; the staging store has it then, in place of a damaged one.
+
+    It is the one that the ledger names, and only where that is nowhere another one that gives the original.
+
+    Raises:
+        LibraryError: as `restored_bytes`.
+        StorageError: if the disk is full or read-only.
+    """
+    place, flac = _named(project, entry) or _proven(project, entry)[:2]
+    if place != vault_path(project, entry.file_sha256):
+        store(project, entry.file_sha256, flac)
+    return flac
+
+
+def _named(project: Path, entry: Entry) -> tuple[Path, bytes] | None:
+    """Return the FLAC file that the ledger names, and where it is."""
+    for place in _places(project, entry):
         try:
-            original = unpack(path.read_bytes())
+            flac = place.read_bytes()
+        except OSError:
+            continue
+        if sha256(flac) == entry.flac_sha256:
+            return place, flac
+    return None
+
+
+def _proven(project: Path, entry: Entry) -> tuple[Path, bytes, bytes]:
+    """Return where a FLAC file is that gives the original of an entry, its content, and the original."""
+    fault = "it is not here"
+    for place in _places(project, entry):
+        try:
+            flac = place.read_bytes()
+            original = unpack(flac)
         except FileNotFoundError:
             continue
         except (LibraryError, OSError) as error:
             fault = str(error)
             continue
         if sha256(original) == entry.file_sha256:
-            return original
-        fault = f"{path} gives another file"
+            return place, flac, original
+        fault = f"{place} gives another file"
     raise LibraryError(
         f"{entry.sample} is in the archive, and cannot be had out of it",
         expected=f"{vault_path(project, entry.file_sha256)}, or the object {entry.flac_md5} of DVC's cache",
         got=fault,
-        next_step="dvc pull data/library/dvc.yaml:archive",
+        next_step="dvc pull data/library/dvc.yaml:archive, then: backbeat library archive",
     )
 
 
-def recovered_path(project: Path, entry: Entry) -> Path:
-    """Return the FLAC file of an entry of the ledger in the staging store; put it there out of DVC's cache if need be.
+def read_noted(project: Path) -> dict[str, str]:
+    """Return what only the archive had when this clone last looked: samples, with the SHA-256 of their files."""
+    with open_memo(project) as memo:
+        noted = memo.known(_NOTED, _NOTED_VERSION, [_NOTED_KEY])
+    return dict(json.loads(noted[_NOTED_KEY])) if noted else {}
+
+
+def write_noted(project: Path, noted: Mapping[str, str]) -> None:
+    """Keep what `read_noted` returns."""
+    with open_memo(project) as memo:
+        memo.remember(_NOTED, _NOTED_VERSION, _NOTED_KEY, json.dumps(noted).encode())
+
+
+def require_none_forgotten(project: Path, known: set[str]) -> None:
+    """Make sure that no line of the ledger was lost whose original is not back.
+
+    Args:
+        project: the root of the repository.
+        known: the SHA-256 of each file that is there, or in the ledger.
 
     Raises:
-        LibraryError: as `restored_bytes`.
-        StorageError: if the disk is full or read-only.
+        LibraryError: if only the archive has another one.
     """
-    path, cached = _places(project, entry)
-    if path.is_file() and path.stat().st_size:
-        return path
-    restored_bytes(project, entry)
-    return store(project, entry.file_sha256, cached.read_bytes())
+    forgotten = sorted(sample for sample, digest in read_noted(project).items() if digest not in known)
+    if forgotten:
+        more = f" and {len(forgotten) - _MOST_NAMED:,} more" if forgotten[_MOST_NAMED:] else ""
+        raise LibraryError(
+            f"{len(forgotten):,} originals that only the archive has are not in {LEDGER_FILE} any more",
+            expected="their lines, or their files",
+            got=", ".join(forgotten[:_MOST_NAMED]) + more,
+            next_step=f"put the lines back: git log -p {LEDGER_FILE}; to let go of one after that, restore it and "
+            "delete its file",
+        )
+
+
+def gives(flac: Path, file_sha256: str) -> bool:
+    """Return whether a FLAC file gives the original of that hash."""
+    try:
+        return sha256(unpack(flac.read_bytes())) == file_sha256
+    except (LibraryError, OSError):
+        return False
 
 
 def sha256(content: bytes) -> str:
@@ -104,3 +179,4 @@ def md5(content: bytes) -> str:
 def _places(project: Path, entry: Entry) -> Iterator[Path]:
     yield vault_path(project, entry.file_sha256)
     yield cache_dir(project) / "files" / "md5" / entry.flac_md5[:2] / entry.flac_md5[2:]
+    yield project / ARCHIVE_FOLDER / f"{entry.sample}.flac"
