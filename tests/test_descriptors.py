@@ -8,8 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from backbeat.audio.descriptors import DESCRIPTORS, describe_sound
+from backbeat.audio.dynamics import attack_crest_db
 from backbeat.audio.pitch import note_name
 from backbeat.audio.sound import Sound
+from backbeat.audio.timbre import loud_centroid_hz
 from backbeat.library.tables import DESCRIPTORS_TABLE
 
 RATE = 48_000
@@ -158,6 +160,19 @@ def test_the_rate_and_the_gain_of_a_file_do_not_change_what_a_sound_is_like() ->
     resampled = described(soxr.resample(hit * 0.9, 44_100, 48_000))
     for name in ("spectral_centroid_hz", "attack_s", "decay_s", "low_share", "loudness_lufs", "mfcc_00", "pitch_hz"):
         assert resampled[name] == pytest.approx(here[name], rel=0.06, abs=0.02), name
+
+
+def test_a_quiet_tail_makes_no_hit_bright_and_a_long_one_no_hit_soft() -> None:
+    time = time_s(1.0)
+    hit = tone(60) * np.exp(-12 * time)
+    hissing = Sound((hit + 0.005 * noise())[:, None].astype(np.float32), RATE)
+    assert described(hissing.channels[0])["spectral_centroid_hz"] > 2000
+    assert (loud_centroid_hz(hissing) or math.inf) < 500
+    rings_on = np.concatenate([np.zeros(4800), hit, np.zeros(2 * RATE)])
+    crests = [attack_crest_db(Sound(one[:, None].astype(np.float32), RATE)) for one in (hit, rings_on)]
+    assert crests[0] == pytest.approx(crests[1], abs=0.1)
+    silence = Sound(np.zeros((100, 1), np.float32), RATE)
+    assert (loud_centroid_hz(silence), attack_crest_db(silence)) == (None, None)
 
 
 @pytest.mark.parametrize("rate", [1_000, 8_000, 44_101, 192_000])

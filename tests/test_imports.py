@@ -25,3 +25,17 @@ def test_transcribing_does_not_load_lightning() -> None:
 
 def test_preprocessing_does_not_load_torch() -> None:
     assert not loaded_by("import backbeat.drums.preprocess") & {"torch", "lightning", "matplotlib", "httpx"}
+
+
+def test_an_interrupt_while_the_program_is_loading_is_no_traceback() -> None:
+    program = (
+        "import builtins\nload = builtins.__import__\n"
+        "def interrupted(name, *others):\n"
+        "    if name == 'backbeat.cli':\n"
+        "        raise KeyboardInterrupt\n"
+        "    return load(name, *others)\n"
+        "builtins.__import__ = interrupted\n"
+        "import backbeat.cli.app"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")

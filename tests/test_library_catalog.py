@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -59,7 +60,10 @@ def test_every_file_is_in_it_and_every_sound_once(made: Path) -> None:
     with read_catalog(made) as db:
         assert {row["path"] for row in db["samples"].rows} == {one.path for one in SAMPLES}
         assert db["sounds"].count == len(SAMPLES) - 2  # a copy, and one that could not be read
-        assert {row["sample"] for row in db["library"].rows} == {one.sample for one in SAMPLES if not one.error}
+        rows = {row["sample"]: row for row in db["library"].rows}
+        assert rows.keys() == {one.sample for one in SAMPLES}
+        # What cannot be read is listed with the reason, and has nothing to play.
+        assert [(row["error"], row["audio"]) for row in rows.values() if row["error"]] == [(SAMPLES[11].error, None)]
         copy = next(db.query("SELECT duplicate, duplicate_of FROM library WHERE sample = ?", (COPY,)))
     assert copy == {"duplicate": "exact", "duplicate_of": KICK}
 
@@ -79,7 +83,7 @@ def test_all_that_stages_find_out_has_a_column(made: Path) -> None:
     assert set(tables.CURATION.names) - {"sample", "audio_sha256"} <= columns["production"]
 
 
-@pytest.mark.parametrize("step", ["library_view", "full_text_search"])
+@pytest.mark.parametrize("step", ["library_view", "full_text_search", "faults_and_rule_words"])
 def test_an_older_catalog_is_brought_up_to_date_with_what_is_in_it(project: Path, step: str) -> None:
     path = project / CATALOG_FILE
     newest = path.rename(path.with_suffix(".newest"))
@@ -87,10 +91,11 @@ def test_an_older_catalog_is_brought_up_to_date_with_what_is_in_it(project: Path
     MIGRATIONS.apply(old, stop_before=step)
     old.execute(f"ATTACH '{newest}' AS newest")
     for table in ("sources", "sounds", "samples", "duplicates", "production", "words", "notes"):
-        old.execute(f"INSERT INTO {table} SELECT * FROM newest.{table}")
+        columns = ", ".join(f'"{column.name}"' for column in old[table].columns)
+        old.execute(f"INSERT INTO {table} SELECT {columns} FROM newest.{table}")
     old.close()
     with read_catalog(project) as db:
-        assert db["library"].count == len(SAMPLES) - 1
+        assert db["library"].count == len(SAMPLES)
         assert [row[0] for row in db.execute("SELECT rowid FROM search WHERE search MATCH 'dusty'")] == [8]
         assert not MIGRATIONS.pending(db)
 
@@ -135,7 +140,7 @@ def test_a_command_leaves_the_lines_of_others_and_all_comments_alone(project: Pa
     )
     assert run(project, "rate", "5", "tight").exit_code == 0
     assert run(project, "tag", "live set, yes, 808", "tight", "Kick 02").exit_code == 0
-    assert run(project, "note", "Kick 02", "--text", "under: the #1 verse", "--class", "tom").exit_code == 0
+    assert run(project, "note", "under: the #1 verse", "Kick 02", "--class", "tom").exit_code == 0
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[:4] == [
         "# mine",
@@ -148,7 +153,9 @@ def test_a_command_leaves_the_lines_of_others_and_all_comments_alone(project: Pa
     assert (note.tags, note.notes, note.sound_class) == (("live set", "yes", "808"), "under: the #1 verse", "tom")
     # All of it taken away is no entry.
     run(project, "tag", "--remove", "808,yes,live set", "Kick 02")
-    run(project, "note", "Kick 02", "--text", "", "--class", "")
+    run(project, "note", "", "Kick 02")
+    assert load_notes(project)["kits/Kicks/Kick 02.wav"].sound_class == "tom"
+    run(project, "note", "", "Kick 02", "--class", "")
     assert "Kick 02" not in path.read_text(encoding="utf-8")
 
 
@@ -162,6 +169,47 @@ def test_a_wrong_note_is_named_and_nothing_is_written(project: Path) -> None:
     with pytest.raises(ConfigError, match="the note about"):
         change_notes(project, [KICK], lambda note: note.model_copy(update={"tags": ("one, two",)}))
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rate", "tight", "5"], "library rate 5 'tight'"),
+        (["tag", "tight", "live"], "samples come last: backbeat library tag dusty,warm SAMPLE"),
+        (["note", "tight", "for the intro"], "samples come last: backbeat library note 'for the intro' SAMPLE"),
+        (
+            ["note", "", "tight", "--class", "bananas"],
+            "--class bananas is no class\n  expected: bass, clap, closed_hat",
+        ),
+        (["note", "", "tight", "--class", "hats"], "may be closed_hat or open_hat"),
+    ],
+)
+def test_what_is_noted_wrongly_is_answered_with_what_is_right(project: Path, words: list[str], message: str) -> None:
+    shown = run(project, *words)
+    assert isinstance(shown.exception, ConfigError | LibraryError)
+    assert message in str(shown.exception)
+    assert not (project / NOTES_FILE).exists()
+
+
+def test_a_corrected_class_is_the_class_everywhere(project: Path) -> None:
+    assert run(project, "note", "", "tight", "--class", "SD").exit_code == 0
+    assert run(project, "note", "", "from tape", "--class", "rimshot").exit_code == 0
+    for again in (False, True):
+        if again:
+            catalog(project)
+        with read_catalog(project) as db:
+            row = next(db.query("SELECT class, words FROM library WHERE name = 'from tape'"))
+        assert (row["class"], row["words"].partition(",")[0]) == ("rim", "rim")
+        shown = run(project, "show", "from tape").stdout
+        assert re.search(r"sound class +rim *\n", shown)
+        assert re.search(r"class by program +tom *\n", shown)
+
+
+def test_that_a_note_has_found_its_sound_elsewhere_is_said_once(project: Path) -> None:
+    change_notes(project, [KICK], partial(rated, rating=5))
+    renamed = [replace(one, path="Kicks/renamed.wav") if one.sample == KICK else one for one in SAMPLES]
+    write_tables(project, tuple(one for one in renamed if one.sample != COPY))
+    assert [catalog(project).moved for _ in range(2)] == [{KICK: "kits/Kicks/renamed.wav"}, {}]
 
 
 def test_the_file_that_the_cache_shares_is_replaced_and_not_written_to(made: Path, project: Path) -> None:

@@ -156,7 +156,7 @@ def test_drafts_are_valid_records_that_register_nothing(
     # What was listed before, without a draft, gets one; what is too large or links nothing does not.
     one, two, three = discover(project, save=True).found
     assert (two.draft, two.no_draft) == (None, "larger than 5 GB")
-    assert (three.draft, three.no_draft) == (None, "none")
+    assert (three.draft, three.no_draft) == (None, "it names no size and no license, and links no archive file")
     assert one.draft == "data/library/drafts/kit_dusty_breaks_1_more.yaml"
     record = validated(Record, load_yaml(project / one.draft), one.draft)
     assert record.title == '[KIT] Dusty "Breaks": #1 & more'
@@ -230,6 +230,13 @@ def test_table_obeys_no_stranger(project: Path, site: Site) -> None:
     assert result.exit_code == 0, result.output
     assert "[red]on[/red]" in result.output
     assert not [letter for letter in result.output if not letter.isprintable() and letter != "\n"]
+
+
+def test_titles_and_links_are_whole_in_a_narrow_terminal(project: Path, site: Site) -> None:
+    site.publish(ATOM.replace("https://www.example.com/two", f"https://www.example.com/{'long' * 30}"))
+    lines = CliRunner().invoke(app, ["discover"], env={"COLUMNS": "80"}).output.splitlines()
+    assert "Huge pack: {a: *b} - yes" in lines
+    assert f"  https://www.example.com/{'long' * 30}" in lines
 
 
 def test_unknown_feed_is_refused(project: Path) -> None:

@@ -61,6 +61,7 @@ def test_everything_is_counted(project: Path, stats: Stats) -> None:
     assert now.mean_score == pytest.approx(sum(scores) / len(scores), abs=0.01)
     assert (now.copies, now.near, now.chosen) == (1, 0, sum(score >= 70 for score in scores))
     assert now.classes["kick"] == 4
+    assert sum(now.classes.values()) == len(readable)
     assert stats.catalog_bytes == (project / CATALOG_FILE).stat().st_size
     assert stats.spent_usd == {"2026-02-01": Decimal("0.2625")}
 

@@ -22,13 +22,16 @@ from typer.testing import CliRunner
 
 from backbeat.cli.library_vibe import register
 from backbeat.errors import BackbeatError, LibraryError
+from backbeat.library.catalog import catalog
 from backbeat.library.endpoint import URL_VARIABLE
+from backbeat.library.find import Wish, find
 from backbeat.library.settings import ModelPrice, load_settings
 from backbeat.library.spend import SPEND_FILE, Spend, append_spend, read_spend, tidy_spend
 from backbeat.library.tables import SCAN, write_table
 from backbeat.library.vibe import plan_vibe, vibe
 from backbeat.library.words import WORDS_FILE, read_bought
 from fake_model import INPUT_USD, OUTPUT_USD, FakeModel, Fault, fake_model
+from library_tables import new_library
 from s3_server import REPOSITORY
 
 app = typer.Typer()
@@ -281,6 +284,29 @@ def test_without_a_key_words_come_by_rule(project: Path, monkeypatch: pytest.Mon
     assert result.exit_code == 0
     assert "OPENROUTER_API_KEY" in result.output
     assert "by rule" in result.output
+    assert "next: export OPENROUTER_API_KEY=" in result.output
+
+
+def test_a_corrected_class_is_what_is_asked_about(project: Path, model: FakeModel) -> None:
+    note = f"box/kick 00.wav:\n  audio_sha256: '{0:064x}'\n  class: tom\n"
+    (project / "data/library/notes.yaml").write_text(note)
+    vibe(project, limit=2)
+    asked = json.loads(model.bodies[0]["messages"][1]["content"])["sounds"]
+    assert {one["name"]: one["sound_class"] for one in asked} == {"again": "kick", "kick 00": "tom"}
+
+
+def test_after_it_what_was_said_by_rule_is_found_as_well_and_at_once(
+    tmp_path: Path, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = new_library(tmp_path / "library")
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    catalog(project)
+    assert CliRunner().invoke(app, ["vibe"]).exit_code == 0
+    names = {text: [Path(hit.sample).stem for hit in find(project, Wish(text)).hits] for text in
+             ("short bright hat", '"bright closed"', "warm 808")}  # fmt: skip
+    assert names == {"short bright hat": ["CH 1"], '"bright closed"': ["CH 1"], "warm 808": ["808 long"]}
 
 
 def test_rehearsal_says_the_price_and_asks_nobody(project: Path, model: FakeModel) -> None:

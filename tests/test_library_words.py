@@ -27,6 +27,7 @@ CYMBAL = {"kind": "one-shot", "sound_class": "open_hat", "duration_s": 2.5, "bri
         ({**KICK, "note": None}, "short dark kick, heavy, punchy, G1", None),
         (LOOP, "bright loop, 96 BPM, A minor", ("loop", "bright")),
         (CYMBAL, "long open hat, thin, soft, long decay", None),
+        ({**KICK, "sound_class": "other"}, "short dark sound, heavy, punchy, G1", None),  # a class that is not known
         (dict.fromkeys(KICK), "sound", ()),
         ({}, "sound", ()),
     ],

@@ -71,6 +71,19 @@ def test_one_hit_has_no_tempo() -> None:
     assert find_tempo(sound.onsets, sound.duration_s) is None
 
 
+def test_a_few_chords_have_no_tempo_that_counts() -> None:
+    time_s = np.arange(441_000) / 44_100
+    strums = sum(
+        np.sin(2 * np.pi * 220 * time_s) * np.exp(-2 * (time_s - at)) * (time_s >= at) for at in (0.0, 1.75, 5.0, 7.25)
+    )
+    sound = Sound(np.asarray(strums, np.float32)[:, None], 44_100)
+    assert len(sound.onsets.times_s) == 4
+    tempo = find_tempo(sound.onsets, sound.duration_s)
+    assert tempo is not None
+    assert tempo.bpm > 100
+    assert tempo.confidence == 0
+
+
 FACTS: dict[str, Any] = {
     "described_s": 4.0,
     "chunk_bpm": None,
@@ -103,3 +116,8 @@ def test_an_unsure_tempo_is_none_and_its_name_may_help() -> None:
     drone = {"described_s": 8 * 60 / 97, "chunk_bpm": 97.0, "tempo": None}
     assert tempo_of(drone, read_names(["drone.wav"]))[::2] == (97.0, "chunk")
     assert tempo_of({**drone, "chunk_bpm": 101.0}, read_names(["drone.wav"])) == (None, None, None)
+    # So it is of a mere number; one that fits by less than a bar may be anything.
+    silent = {**drone, "chunk_bpm": None}
+    assert tempo_of(silent, read_names(["drone_g_97.wav"]))[::2] == (97.0, "name")
+    assert tempo_of(silent, read_names(["drone_g_101.wav"])) == (None, None, None)
+    assert tempo_of({**silent, "described_s": 2 * 60 / 97}, read_names(["drone_g_97.wav"])) == (None, None, None)

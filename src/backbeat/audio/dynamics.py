@@ -16,6 +16,9 @@ from backbeat.audio.sound import LEVEL_S, Sound
 # The quietest level that is told apart from silence: the last bit of 24.
 FLOOR_DB = -144.0
 
+# What is heard as the beginning of a hit.
+_ATTACK_S = 0.25
+
 
 def decibels(amplitude: float) -> float:
     """Convert an amplitude to decibels of full scale, down to `FLOOR_DB`."""
@@ -158,6 +161,23 @@ def end_energy_share(sound: Sound) -> float | None:
         return None
     squares = sound.envelope.astype(np.float64) ** 2
     return float(squares[-max(1, len(squares) // 10) :].sum() / squares.sum())
+
+
+def attack_crest_db(sound: Sound) -> float | None:
+    """How far the peak of the first quarter of a second stands above its root mean square, in dB.
+
+    The beginning is where the envelope first comes within 20 dB of its maximum; after its end a sound is silent. The
+    word for punch rests on it, because the crest of the whole depends on how long it was let ring. It is no column.
+    """
+    if not sound.peak:
+        return None
+    start, size = (
+        _first_above(sound, 0.1) * sound.envelope_step_samples,
+        max(1, round(_ATTACK_S * sound.sample_rate_hz)),
+    )
+    part = sound.channels[:, start : start + size]
+    mean_square = float((part * part).sum(dtype=np.float64)) / (size * len(part))
+    return decibels(float(np.abs(part).max())) - decibels(math.sqrt(mean_square))
 
 
 def _rms(sound: Sound) -> float:

@@ -37,6 +37,9 @@ PRIOR_BPM, PRIOR_OCTAVES = 115.0, 0.5
 # Weights of the marks; found on loops of the generator, and held against others of it and against real ones.
 REGULARITY_WEIGHT, ALIGNMENT_WEIGHT, PRIOR_WEIGHT, LENGTH_WEIGHT = 1.0, 1.0, 0.35, 0.45
 
+# With fewer onsets, or fewer than about one in a bar, any tempo is chance.
+LEAST_ONSETS, MOST_BEATS_PER_ONSET = 3, 4.5
+
 # Two tempi within this are one; a mark of the grid is exact to a quarter of it.
 SAME_TEMPO = 0.02
 _GRID_STEP = 0.005
@@ -62,7 +65,8 @@ class Tempo:
 def find_tempo(onsets: Onsets, duration_s: float) -> Tempo | None:
     """Return the tempo of a loop; None where nothing repeats.
 
-    The confidence is how far the answer is better than the best that is another tempo, times how regular it is.
+    The confidence is how far the answer is better than the best that is another tempo, times how regular it is; 0 where
+    less begins than a tempo can be told from, as in a chord that is strummed once.
     """
     if len(onsets.times_s) < 2 or duration_s < 0.5:
         return None
@@ -76,7 +80,9 @@ def find_tempo(onsets: Onsets, duration_s: float) -> Tempo | None:
     others = [one.score for one in ordered if not same_tempo(one.bpm, best.bpm)]
     ahead = best.score - max(others, default=0.0)
     evidence = marks.evidence(best.bpm)
-    return Tempo(best.bpm, _sigmoid(3.0 * (ahead - 0.25)) * _sigmoid(6.0 * (evidence - 0.35)), tuple(ordered[:8]))
+    confidence = _sigmoid(3.0 * (ahead - 0.25)) * _sigmoid(6.0 * (evidence - 0.35))
+    enough = len(onsets.times_s) >= max(LEAST_ONSETS, best.bpm * duration_s / 60 / MOST_BEATS_PER_ONSET)
+    return Tempo(best.bpm, confidence if enough else 0.0, tuple(ordered[:8]))
 
 
 def same_tempo(one_bpm: float, other_bpm: float) -> bool:

@@ -6,23 +6,27 @@ import logging
 import sys
 from typing import Annotated
 
-import typer
-from rich.console import Console
+# Loading takes a moment, in which somebody may change their mind.
+try:
+    import typer
+    from rich.console import Console
 
-from backbeat.cli import (
-    cloud,
-    codespace,
-    datasets,
-    doctor,
-    experiments,
-    init,
-    library,
-    pipeline,
-    report,
-    storage,
-    verify,
-)
-from backbeat.errors import BackbeatError
+    from backbeat.cli import (
+        cloud,
+        codespace,
+        datasets,
+        doctor,
+        experiments,
+        init,
+        library,
+        pipeline,
+        report,
+        storage,
+        verify,
+    )
+    from backbeat.errors import BackbeatError
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
-from backbeat.cli.printing import AsJson, bytes_text, print_json, print_table
+from backbeat.cli.printing import COLUMN_GAP, AsJson, bytes_text, print_json, print_table
 from backbeat.config import find_project
-from backbeat.errors import ConfigError
+from backbeat.errors import ConfigError, LibraryError
 
 if TYPE_CHECKING:
     from backbeat.library.find import Found
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
 Samples = Annotated[
     list[str], typer.Argument(metavar="SAMPLE…", help="A name, the path of a file, or a part that only one name has.")
 ]
+
+
+# What `find` prints beside the samples of a state: the header of why they are in it.
+_WHY = {
+    **dict.fromkeys(("unreadable", "silent", "rejected"), "reason"),
+    "clipped": "samples clipped",
+    "duplicate": "kept instead",
+    "chosen": "in production",
+    "archived": "bytes of FLAC",
+}
+
+# So much of a name, and of the words about it, is there in the narrowest terminal.
+LEAST_TOLD = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -52,11 +66,17 @@ def make_catalog(as_json: AsJson = False) -> None:
 def find_samples(
     text: Annotated[str, typer.Argument(help="In words: dark kick under 300 ms.")] = "",
     bpm: Annotated[str | None, typer.Option(help="90:100, 90:, :100, or one tempo.")] = None,
-    key: Annotated[str | None, typer.Option(help="Am, 'F# minor', or C for either mode.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Am, 'F# minor'; C for either mode and for hits of that note; C2 for one note.")
+    ] = None,
     sound_class: Annotated[list[str] | None, typer.Option("--class", help="Such as kick; may be repeated.")] = None,
     kind: Annotated[str | None, typer.Option(help="one-shot or loop.")] = None,
     like: Annotated[
         str | None, typer.Option(metavar="FILE", help="What sounds like this, a sample or any file.")
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(help="unreadable, clipped, silent, duplicate, rejected, chosen or archived; says why."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
     copies: Annotated[bool, typer.Option("--copies", help="Also what sounds the same as another one.")] = False,
@@ -66,7 +86,7 @@ def find_samples(
     """Find samples: by what they are, and by what they sound like."""
     from backbeat.library.find import Wish, find, hit_values
 
-    wish = Wish(text, bpm=bpm, key=key, classes=tuple(sound_class or ()), kind=kind, like=like)
+    wish = Wish(text, bpm=bpm, key=key, classes=tuple(sound_class or ()), kind=kind, like=like, state=state)
     found = find(find_project(), wish, limit=limit, copies=copies)
     typer.echo(f"looking for: {found.understood}", err=True)
     if paths:
@@ -78,7 +98,7 @@ def find_samples(
     elif as_json:
         print_json({"understood": found.understood, "total": found.total, "hits": [*map(hit_values, found.hits)]})
     elif found.hits:
-        _print_hits(found)
+        _print_hits(found, _WHY.get(state or ""))
     left = [f"{found.total - len(found.hits):,} more with --limit"] if found.total > len(found.hits) else []
     left += [f"{found.copies:,} that sound the same with --copies"] if found.copies else []
     if left or not found.hits:
@@ -87,12 +107,13 @@ def find_samples(
 
 def show_sample(
     sample: Annotated[str, typer.Argument(help="A name, the path of a file, or a part that only one name has.")],
+    everything: Annotated[bool, typer.Option("--all", help="Also every number that was measured.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show all that is known of a sample: its sound, its score by rule, what it is a duplicate of."""
+    """Show what is known of a sample: its sound, its score by rule, what it is a duplicate of."""
     from backbeat.library.catalog import read_catalog
-    from backbeat.library.find import resolve
-    from backbeat.library.show import readable, show
+    from backbeat.library.lookup import resolve
+    from backbeat.library.show import main_facts, readable, show
 
     project = find_project()
     with read_catalog(project) as db:
@@ -101,7 +122,7 @@ def show_sample(
         print_json({"sample": shown.sample, **shown.sections})
         return
     typer.echo(shown.sample)
-    for heading, facts in shown.sections.items():
+    for heading, facts in (shown.sections if everything else main_facts(shown)).items():
         typer.echo("")
         rows = facts.items() if heading == "duplicates" else (readable(*fact) for fact in facts.items())
         print_table((heading, ""), [*rows])
@@ -116,11 +137,13 @@ def browse(
     serve(find_project(), port=port, announce=typer.echo)
 
 
-def rate(
-    rating: Annotated[int, typer.Argument(min=0, max=5, help="1 to 5; 0 takes the rating away.")], samples: Samples
-) -> None:
-    """Rate samples."""
-    _change(samples, lambda note: note.model_copy(update={"rating": rating or None}))
+def rate(rating: Annotated[str, typer.Argument(help="1 to 5; 0 takes the rating away.")], samples: Samples) -> None:
+    """Rate samples: backbeat library rate 5 SAMPLE."""
+    if rating not in set("012345"):
+        raise ConfigError(
+            f"{rating} is no rating", expected="0 to 5, then samples", next_step=f"backbeat library rate 5 '{rating}'"
+        )
+    _change(samples, lambda note: note.model_copy(update={"rating": int(rating) or None}), f"rate {rating}")
 
 
 def tag(
@@ -128,26 +151,32 @@ def tag(
     samples: Samples,
     remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
 ) -> None:
-    """Put tags on samples."""
+    """Put tags on samples: backbeat library tag dusty,warm SAMPLE."""
     from backbeat.library.notes import merged_tags
 
     named = [one.strip() for one in tags.split(",") if one.strip()]
     added, removed = ([], named) if remove else (named, [])
-    _change(samples, lambda note: note.model_copy(update={"tags": merged_tags(note, added, removed)}))
+    _change(samples, lambda note: note.model_copy(update={"tags": merged_tags(note, added, removed)}), "tag dusty,warm")
 
 
 def write_note(
+    text: Annotated[str, typer.Argument(help="What to note; '' takes it away, or with --class leaves it.")],
     samples: Samples,
-    text: Annotated[str | None, typer.Option(help="What to note; '' takes it away.")] = None,
     sound_class: Annotated[
         str | None, typer.Option("--class", help="What it is, where the program is wrong; '' takes it away.")
     ] = None,
 ) -> None:
-    """Write a note about samples, or correct their class."""
-    said = {name: value for name, value in (("notes", text), ("sound_class", sound_class)) if value is not None}
-    if not said:
-        raise ConfigError("there is nothing to note", expected="--text or --class")
-    _change(samples, lambda note: note.model_copy(update={name: value or None for name, value in said.items()}))
+    """Write a note about samples, or correct their class: backbeat library note 'for the intro' SAMPLE."""
+    from backbeat.library.catalog import read_catalog
+    from backbeat.library.lookup import known_class, vocabulary
+
+    said: dict[str, str | None] = {}
+    if text or sound_class is None:
+        said["notes"] = text or None
+    if sound_class is not None:
+        with read_catalog(find_project()) as db:
+            said["sound_class"] = known_class(sound_class, vocabulary(db)) if sound_class else None
+    _change(samples, lambda note: note.model_copy(update=said), "note 'for the intro'")
 
 
 def show_stats(
@@ -171,29 +200,57 @@ def show_stats(
         _print_stats(stats)
 
 
-def _change(samples: list[str], change: Callable[[Note], Note]) -> None:
+def _change(samples: list[str], change: Callable[[Note], Note], example: str) -> None:
     from backbeat.library.catalog import change_notes, read_catalog
-    from backbeat.library.find import resolve
+    from backbeat.library.lookup import resolve
 
     project = find_project()
-    with read_catalog(project) as db:
-        names = [resolve(db, project, sample) for sample in samples]
+    try:
+        with read_catalog(project) as db:
+            names = [resolve(db, project, sample) for sample in samples]
+    except LibraryError as error:
+        # It may be that what is noted stands where a sample should.
+        error.next_step = f"{error.next_step}; samples come last: backbeat library {example} SAMPLE"
+        raise
     for sample, note in change_notes(project, names, change).items():
         said = [f"{note.rating} of 5" if note.rating else None, ", ".join(note.tags), note.sound_class, note.notes]
         typer.echo(f"{sample}: {'; '.join(filter(None, said)) or 'nothing noted'}")
 
 
-def _print_hits(found: Found) -> None:
+def _print_hits(found: Found, why: str | None) -> None:
+    """Print a table; `why` is the header of what a state comes from."""
     compared = found.hits[0].similarity is not None
-    headers = ["name", "class", "ms", "bpm", "key", "words", "score", *(["similarity"] if compared else [])]
+    headers = ["name", "class", "ms"]
+    headers += [why] if why else ["bpm", "key", "words", "score"]
+    headers += ["similarity"] if compared else []
     rows = []
     for hit in found.hits:
         tempo = None if hit.tempo_bpm is None else f"{hit.tempo_bpm:g}"
         score = None if hit.score is None else f"{hit.score:.0f}"
-        words = ", ".join(filter(None, [hit.words, hit.tags]))
-        row = [hit.sample, hit.sound_class or hit.kind, hit.duration_ms, tempo, hit.key or hit.note, words, score]
+        fault = f"cannot be read: {hit.error}" if hit.error else "silent" if hit.silent else hit.words
+        words = ", ".join(filter(None, [fault, hit.tags]))
+        row = [hit.sample, hit.sound_class or (hit.kind if hit.kind == "loop" else None), hit.duration_ms]
+        row += [hit.why] if why else [tempo, hit.key or hit.note, words, score]
         rows.append([*row, f"{hit.similarity:.3f}"] if hit.similarity is not None else row)
-    print_table(headers, rows, right=("ms", "bpm", "score", "similarity"), squeeze="words")
+    told = why or "words"
+    _cut_names(headers, rows, told)
+    print_table(headers, rows, right=("ms", "bpm", "score", "similarity"), squeeze=None if why else told)
+
+
+def _cut_names(headers: list[str], rows: list[list[Any]], told: str) -> None:
+    """Cut the beginning of long names, so that all columns keep their content and `told` a part of its own."""
+    from backbeat.library.lookup import CUT
+
+    widths = {
+        header: max(len(str(cell)) if cell is not None else 0 for cell in (header, *column))
+        for header, column in zip(headers, zip(*rows, strict=True), strict=True)
+    }
+    others = sum(width for header, width in widths.items() if header not in {"name", told})
+    room = Console().width - others - COLUMN_GAP * (len(headers) - 1) - min(widths[told], LEAST_TOLD)
+    room = max(room, LEAST_TOLD)
+    for row in rows:
+        if len(row[0]) > room:
+            row[0] = CUT + row[0][1 - room :]
 
 
 def _print_stats(stats: Stats) -> None:

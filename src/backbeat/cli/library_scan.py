@@ -44,6 +44,8 @@ def scan(
         ],
         right=("files", "read now", "unreadable", "archived", "hours", "size"),
     )
+    if found.unreadable:
+        typer.echo("next: backbeat library find --state unreadable, once the catalog is made", err=True)
     if found.vanished:
         typer.echo(f"{found.vanished:,} files were gone before they were read; scan again", err=True)
 
@@ -59,3 +61,5 @@ def duplicates(workers: Workers = None, as_json: AsJson = False) -> None:
     rows = [(tier, f"{count:,}", bytes_text(found.size_bytes[tier])) for tier, count in found.files.items()]
     print_table(("like the keeper", "files", "size"), rows, right=("files", "size"))
     typer.echo(f"{found.groups:,} groups; {found.pairs:,} pairs of sounds compared")
+    if found.groups:
+        typer.echo("next: backbeat library find --state duplicate, once the catalog is made", err=True)

@@ -12,6 +12,7 @@ from backbeat.cli.printing import AsJson, bytes_text, print_json, print_table
 from backbeat.config import find_project
 
 if TYPE_CHECKING:
+    from backbeat.library.discover import Found
     from backbeat.library.vibe import Vibed
 
 # Of what went wrong, a message names so many.
@@ -37,6 +38,7 @@ def ask_for_words(
     as_json: AsJson = False,
 ) -> None:
     """Ask a language model for words, for the sounds that have none; stops at the budget, and can be repeated."""
+    from backbeat.library.catalog import renew_catalog
     from backbeat.library.vibe import plan_vibe, vibe
 
     project = find_project()
@@ -52,10 +54,13 @@ def ask_for_words(
         )
         return
     done = vibe(project, limit=limit, budget_usd=budget_usd, changed=changed)
+    renewed = renew_catalog(project) if done.answered else True
     if as_json:
         print_json(done)
     else:
         _print_done(project, done)
+    if not renewed:
+        typer.echo("next: dvc repro data/library/dvc.yaml:catalog, so that find and browse know them", err=True)
     if done.failed or done.stopped not in {None, "budget"}:
         raise typer.Exit(1)
 
@@ -100,19 +105,8 @@ def list_packs(
     if as_json:
         print_json(done)
     elif done.found:
-        rows = [
-            (
-                one.pack.feed,
-                one.pack.entry.published,
-                one.pack.entry.title,
-                ", ".join(one.pack.license_hints) or "none found",
-                bytes_text(one.pack.size_bytes),
-                one.draft or one.no_draft or one.pack.entry.link,
-            )
-            for one in done.found
-        ]
-        headers = ("feed", "day", "title", "license?", "size?", "draft" if save else "link")
-        print_table(headers, rows, right=("size?",), squeeze="title")
+        for one in done.found:
+            _print_pack(one)
         if any(one.draft for one in done.found):
             typer.echo("next: look at each draft and its page, then move it to configs/datasets/", err=True)
         elif not save:
@@ -125,6 +119,20 @@ def list_packs(
         raise typer.Exit(1)
 
 
+def _print_pack(found: Found) -> None:
+    """Print title, hints, and what a terminal may wrap but nobody cuts: the link in a line of its own."""
+    pack = found.pack
+    licenses = ", ".join(pack.license_hints) or "none found"
+    typer.echo(pack.entry.title)
+    typer.echo(
+        f"  {pack.feed}, {pack.entry.published or 'no day'}; license? {licenses}; size? {bytes_text(pack.size_bytes)}"
+    )
+    if pack.entry.link:
+        typer.echo(f"  {pack.entry.link}")
+    if found.draft or found.no_draft:
+        typer.echo(f"  draft: {found.draft or f'none, {found.no_draft}'}")
+
+
 def _print_done(project: Path, done: Vibed) -> None:
     from backbeat.library.settings import load_settings
 
@@ -132,7 +140,12 @@ def _print_done(project: Path, done: Vibed) -> None:
         variable = load_settings(project).vibe.key_variable
         typer.echo(
             f"no key in {variable}: nobody is asked, and {done.wanted:,} sounds have words by rule, from their "
-            "descriptors; a server on this machine (BACKBEAT_VIBE_URL) needs none"
+            "descriptors"
+        )
+        typer.echo(
+            f"next: export {variable}=… or put it into .env; or BACKBEAT_VIBE_URL=http://127.0.0.1:…/v1, a server on "
+            "this machine, which needs no key",
+            err=True,
         )
         return
     typer.echo(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 # Column -> what stands before and after its bounds.
 _NUMBERS = {"duration_ms": ("", " ms"), "tempo_bpm": ("", " bpm"), "score": ("score ", "")}
 
+_TAGGED = "', ' || \"tags\" || ',' LIKE '%, {},%'"
+
 _FLATS = {"db": "c#", "eb": "d#", "gb": "f#", "ab": "g#", "bb": "a#", "cb": "b", "fb": "e", "e#": "f", "b#": "c"}
 
 
@@ -82,16 +84,23 @@ def between(column: str, low: float | None, high: float | None) -> Condition:
 
 
 def key_is(name: str) -> Condition | None:
-    """Return the condition that a key is `A minor`, `Am`, `f#` (of either mode), …; None if that is no key."""
+    """Return the condition of a key, `A minor`, `Am`, `f#` (of either mode), or of a note, `C2`; None if it is none."""
+    note = re.fullmatch(r"([a-gA-G][#b♯♭]?)(-?\d)", name.strip())
+    if note is not None:
+        return Condition(
+            f"of the note {note_letter(note[1])}{note[2]}", '"note" = {0}', (note_letter(note[1]) + note[2],)
+        )
     match = re.fullmatch(r"([a-gA-G][#b♯♭]?)\s*([Mm]inor|min|m|[Mm]ajor|maj|M)?", name.strip())
     return None if match is None else in_key(match[1], match[2])
 
 
 def in_key(tonic: str, mode: str | None) -> Condition:
-    """Return the condition that a key has a tonic and a mode, which may be either."""
+    """Return the condition that a key has a tonic and a mode; without a mode, also that a hit is of that note."""
     name = note_letter(tonic)
     if mode is None:
-        return Condition(f"in {name}", '"key" IN ({0}, {1})', (f"{name} major", f"{name} minor"))
+        # C2 and C-1 are a C; C#2 is none.
+        sql = '("key" IN ({0}, {1}) OR "note" GLOB {2})'
+        return Condition(f"in {name}", sql, (f"{name} major", f"{name} minor", f"{name}[-0-9]*"))
     # Am is minor, AM is major.
     key = f"{name} {'major' if mode.lower().startswith('maj') or mode == 'M' else 'minor'}"
     return Condition(f"in {key}", '"key" = {0}', (key,))
@@ -112,3 +121,21 @@ def phrase(text: str) -> str:
 def matched(mark: str) -> str:
     """Return the condition that a search, given by the mark of a parameter, finds the sample."""
     return f"id IN (SELECT rowid FROM search WHERE search MATCH {mark})"  # noqa: S608 - a mark, no value
+
+
+# What `--state` takes: the condition, and the column of the view that says why.
+STATES = {
+    "unreadable": ('"error" IS NOT NULL', "error"),
+    "clipped": ('"clipped_samples" > 0', "clipped_samples"),
+    "silent": ('"silent" = 1', "reason"),
+    "duplicate": ('"duplicate_of" IS NOT NULL', "duplicate_of"),
+    # By a tag as soon as it is there, not only from the next run of the stage `curate` on.
+    "rejected": (f"""("state" = 'rejected' OR {_TAGGED.format("reject")})""", "reason"),
+    "chosen": ('"chosen" = 1', "production_path"),
+    "archived": ("\"tier\" = 'archive'", "flac_bytes"),
+}
+
+
+def in_state(state: str) -> Condition:
+    """Return the condition that a sample is in one of `STATES`."""
+    return Condition(state, STATES[state][0])

@@ -61,7 +61,8 @@ def discover(project: Path, *, feed: str | None = None, save: bool = False) -> D
     Args:
         project: the root of the repository.
         feed: one feed only.
-        save: whether to write drafts, of everything in the feeds of which none was written yet.
+        save: whether to write drafts, of everything in the feeds of which none was written yet and that names a size
+            or a license or links an archive file.
 
     Raises:
         ConfigError: if there is no such feed.
@@ -113,6 +114,8 @@ def _fresh(feed: Feed, known: _Known, settings: DiscoverSettings, save: bool) ->
 def _drafted(project: Path, pack: Pack, settings: DiscoverSettings) -> Found:
     if pack.size_bytes is not None and pack.size_bytes > settings.largest_gb * GB:
         return Found(pack, no_draft=f"larger than {settings.largest_gb:g} GB")
+    if pack.size_bytes is None and not pack.license_hints and pack.file_url is None:
+        return Found(pack, no_draft="it names no size and no license, and links no archive file")
     try:
         return Found(pack, draft=save_draft(project, pack).relative_to(project).as_posix())
     except ConfigError as error:

@@ -14,13 +14,14 @@ from backbeat.audio.read import mono_blocks, read_info
 from backbeat.audio.resemblance import embedding, from_bytes
 from backbeat.errors import ConfigError, LibraryError
 from backbeat.library.catalog import read_catalog
-from backbeat.library.conditions import Query, between, key_is, one_of
-from backbeat.library.query import Vocabulary, meaning, parse
+from backbeat.library.conditions import STATES, Query, between, in_state, key_is, one_of
+from backbeat.library.lookup import meant_classes, resolve, vocabulary
+from backbeat.library.query import parse
 from backbeat.library.settings import load_settings
 from backbeat.library.tables import read_table
 
-# How many names a message suggests.
-_SUGGESTED = 5
+# Group by group, the most alike first.
+_ORDER_OF_COPIES = "duplicate_of, duplicate = 'near', "
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Wish:
         classes: one of these.
         kind: `one-shot` or `loop`.
         like: a sample of the library or any sound file; what resembles it most comes first.
+        state: one of `backbeat.library.conditions.STATES`.
     """
 
     text: str = ""
@@ -42,6 +44,7 @@ class Wish:
     classes: tuple[str, ...] = ()
     kind: str | None = None
     like: str | None = None
+    state: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Hit:
         sample: its name.
         place: where its file is; None if it is in an archive.
         sound_class: what it is; the rest as in the view `library`.
+        error: why it cannot be read; None if it can.
+        silent: whether there is nothing in it; None if it cannot be read.
+        why: what its state comes from, where one was asked for: the reason, the keeper, the file in production, how
+            many samples are clipped, how many bytes the archive has.
         similarity: to what it should be like, as the cosine of the embeddings; None where nothing was asked for.
     """
 
@@ -67,6 +74,9 @@ class Hit:
     tags: str | None
     rating: int | None
     score: float | None
+    error: str | None
+    silent: bool | None
+    why: str | int | None = None
     similarity: float | None = None
 
 
@@ -94,7 +104,7 @@ def find(project: Path, wish: Wish, *, limit: int = 20, copies: bool = False) ->
         project: the root of the repository.
         wish: what is looked for.
         limit: how many at most.
-        copies: whether to return also what sounds the same as a better one.
+        copies: whether to return also what sounds the same as a better one; that is so where a state is asked for.
 
     Raises:
         AudioError: if the sound file to compare with cannot be read.
@@ -108,7 +118,8 @@ def find(project: Path, wish: Wish, *, limit: int = 20, copies: bool = False) ->
         rows = list(
             db.query(
                 f"SELECT * FROM library WHERE {' AND '.join(clauses) or '1'}"  # noqa: S608 - of our own making
-                " ORDER BY coalesce(rating, 3) DESC, score DESC, sample",
+                f" ORDER BY {_ORDER_OF_COPIES if wish.state == 'duplicate' else ''}"
+                " coalesce(rating, 3) DESC, score DESC, sample",
                 values,
             )
         )
@@ -119,64 +130,11 @@ def find(project: Path, wish: Wish, *, limit: int = 20, copies: bool = False) ->
             understood += f", like {wish.like}"
     if itself is not None:
         rows = [row for row in rows if row["sample"] != itself["sample"]]
-    kept = rows if copies else _without_copies(rows, itself)
+    kept = rows if copies or wish.state else _without_copies(rows, itself)
     places = {source.name: source.place(project) for source in load_settings(project).sources}
-    return Found(understood, tuple(_hit(row, places) for row in kept[:limit]), len(kept), len(rows) - len(kept))
-
-
-def vocabulary(db: Database) -> Vocabulary:
-    """Return what the words of the catalog mean: its classes, and how it says bright, heavy and punchy."""
-    meant: dict[str, tuple[str, str]] = {}
-    twice = set()
-    for column in ("punch", "weight", "brightness", "class"):
-        for (value,) in db.execute(f'SELECT DISTINCT "{column}" FROM library WHERE "{column}" IS NOT NULL'):  # noqa: S608
-            if value in meant and column != "class":
-                twice.add(value)
-            meant[value.lower()] = (column, value)
-    # Of medium weight, or of medium punch?
-    for value in twice:
-        meant.pop(value, None)
-    return meant
-
-
-def resolve(db: Database, project: Path, name: str) -> str:
-    """Return the full name of a sample that was given by it, by the path of its file, or by the end of its name.
-
-    Raises:
-        LibraryError: if there is none, or more than one.
-    """
-    if _named(db, name):
-        return name
-    absolute = Path(name).absolute()
-    for source in load_settings(project).sources:
-        place = source.place(project).absolute()
-        if absolute.is_relative_to(place) and _named(db, f"{source.name}/{absolute.relative_to(place).as_posix()}"):
-            return f"{source.name}/{absolute.relative_to(place).as_posix()}"
-    names = [
-        one
-        for (one,) in db.execute(
-            "SELECT sources.name || '/' || path FROM samples JOIN sources ON sources.id = source_id"
-            " WHERE instr(lower(sources.name || '/' || path), lower(?)) ORDER BY 1",
-            (name,),
-        )
-    ]
-    exact = [one for one in names if one.lower().endswith(f"/{name.lower()}")] or names
-    if len(exact) == 1:
-        return str(exact[0])
-    raise LibraryError(
-        f"no sample is called {name}" if not exact else f"{len(exact)} samples are called {name}",
-        expected="<source>/<path>, the path of a file of a source, or a part of the name that only one sample has",
-        got=", ".join(exact[:_SUGGESTED]) + (", …" if len(exact) > _SUGGESTED else "") if exact else None,
-        next_step="backbeat library find shows names",
+    return Found(
+        understood, tuple(_hit(row, places, wish.state) for row in kept[:limit]), len(kept), len(rows) - len(kept)
     )
-
-
-def _named(db: Database, sample: str) -> bool:
-    source, _, path = sample.partition("/")
-    found = db.execute(
-        "SELECT 1 FROM samples WHERE source_id = (SELECT id FROM sources WHERE name = ?) AND path = ?", (source, path)
-    )
-    return found.fetchone() is not None
 
 
 def _query(wish: Wish, db: Database) -> Query:
@@ -188,24 +146,19 @@ def _query(wish: Wish, db: Database) -> Query:
     if wish.key is not None:
         in_key = key_is(wish.key)
         if in_key is None:
-            raise ConfigError(f"--key {wish.key} is no key", expected="Am, 'F# minor', or C for either mode")
+            raise ConfigError(
+                f"--key {wish.key} is no key", expected="Am, 'F# minor', C for either mode, or a note such as C2"
+            )
         conditions.append(in_key)
     if wish.classes:
-        conditions.append(one_of("class", _classes(wish.classes, words)))
+        conditions.append(one_of("class", meant_classes(wish.classes, words)))
+    if wish.state is not None:
+        if wish.state not in STATES:
+            raise ConfigError(f"--state {wish.state} is none", expected=", ".join(STATES))
+        conditions.append(in_state(wish.state))
     if wish.kind is not None:
         conditions.append(one_of("kind", [wish.kind]))
     return replace(query, conditions=tuple(conditions))
-
-
-def _classes(names: tuple[str, ...], words: Vocabulary) -> list[str]:
-    known = sorted(value for column, value in words.values() if column == "class")
-    wanted = []
-    for name in names:
-        meant = [value for column, value in meaning(name, words) if column == "class"]
-        if not meant:
-            raise ConfigError(f"--class {name} is no class of the catalog", expected=", ".join(known))
-        wanted += meant
-    return wanted
 
 
 def _bounds(text: str) -> tuple[float | None, float | None]:
@@ -269,12 +222,16 @@ def _without_copies(rows: list[dict[str, Any]], itself: dict[str, Any] | None) -
     return kept[1:] if itself else kept
 
 
-def _hit(row: dict[str, Any], places: dict[str, Path]) -> Hit:
+def _hit(row: dict[str, Any], places: dict[str, Path], state: str | None) -> Hit:
     in_folder = row["tier"] == "original" and row["container"] is None and row["source"] in places
     place = places[row["source"]] / row["sample"].partition("/")[2] if in_folder else None
-    named = {"place", "sound_class"}
+    named = {"place", "sound_class", "why"}
+    why = None if state is None else row[STATES[state][1]]
+    if state == "duplicate":
+        kind = str(row["duplicate"]).replace("_", " ")
+        why = f"{kind}: {'like ' if kind == 'near' else ''}{why}"
     columns: dict[str, Any] = {name: row.get(name) for name in Hit.__dataclass_fields__ if name not in named}
-    return Hit(place=place, sound_class=row["class"], **columns)
+    return Hit(place=place, sound_class=row["class"], why=why, **columns)
 
 
 def hit_values(hit: Hit) -> dict[str, Any]:

@@ -24,11 +24,13 @@ import soundfile
 from numpy.typing import NDArray
 
 from backbeat.audio.descriptors import describe_sound, rounded
+from backbeat.audio.dynamics import attack_crest_db
 from backbeat.audio.key import find_key
 from backbeat.audio.read import AudioInfo, read_info
 from backbeat.audio.resemblance import embedding, to_bytes
 from backbeat.audio.sound import Sound
 from backbeat.audio.tempo import find_tempo
+from backbeat.audio.timbre import loud_centroid_hz
 from backbeat.errors import AudioError
 from backbeat.library.settings import DescribeSettings
 
@@ -64,7 +66,10 @@ def measure(source: bytes | Path, name: str, settings: DescribeSettings) -> tupl
 
 @contextlib.contextmanager
 def at_most(timeout_s: float) -> Iterator[None]:
-    """Raise `TookTooLongError` in the block when its time is over; only the main thread of a process can be told."""
+    """Raise `TookTooLongError` in the block when its time is over; only the main thread of a process can be told.
+
+    The time is that of the processor, so that a sound is not to blame for what else the machine does.
+    """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
@@ -72,13 +77,13 @@ def at_most(timeout_s: float) -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise TookTooLongError
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, timeout_s)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def fingerprint(settings: DescribeSettings) -> str:
@@ -97,6 +102,8 @@ def fingerprint(settings: DescribeSettings) -> str:
 def _facts(channels: NDArray[np.float32], sample_rate_hz: int) -> tuple[Facts, bytes]:
     sound = Sound(channels, sample_rate_hz)
     facts: Facts = dict(describe_sound(sound))
+    for name, value in (("loud_centroid_hz", loud_centroid_hz(sound)), ("attack_crest_db", attack_crest_db(sound))):
+        facts[name] = None if value is None else rounded(value)
     long_enough = sound.duration_s >= LEAST_LOOP_S and sound.peak > 0
     tempo = find_tempo(sound.onsets, sound.duration_s) if long_enough else None
     key = find_key(*sound.low) if long_enough else None

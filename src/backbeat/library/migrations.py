@@ -51,6 +51,16 @@ def full_text_search(db: Database) -> None:
     rebuild_search(db)
 
 
+@MIGRATIONS()
+def faults_and_rule_words(db: Database) -> None:
+    """Also what cannot be read is a row, and what tells its state a column; words by rule beside those of a model."""
+    db.execute("ALTER TABLE words ADD COLUMN by_rule TEXT")
+    for name, view in (("library", _LIBRARY_VIEW_2), ("searched", _SEARCHED_VIEW_2)):
+        db.execute(f"DROP VIEW {name}")
+        db.execute(view)
+    rebuild_search(db)
+
+
 def rebuild_search(db: Database) -> None:
     """Index all samples anew."""
     db.execute("INSERT INTO search(search) VALUES ('rebuild')")
@@ -130,3 +140,22 @@ _SEARCHED_VIEW = f"""CREATE VIEW searched AS SELECT
     coalesce(notes.class, sounds.sound_class) AS class,
     words.text || ' ' || coalesce(words.tags, '') AS words, notes.tags AS tags, notes.notes AS notes
     {_JOINED}"""
+
+_LIBRARY_VIEW_2 = (
+    _LIBRARY_VIEW.removesuffix("    WHERE samples.error IS NULL")
+    .replace("samples.id AS audio", "CASE WHEN samples.error IS NULL THEN samples.id END AS audio")
+    .replace(
+        "    samples.container AS container",
+        """    samples.error AS error, samples.silent AS silent, samples.clipped_samples AS clipped_samples,
+    production.state AS state, production.reason AS reason, production.production_path AS production_path,
+    duplicates.reason AS duplicate_reason, samples.flac_bytes AS flac_bytes,
+    samples.container AS container""",
+    )
+)
+
+# Of an unreadable sample the reason is searched; words by rule are there whatever a model has said.
+_SEARCHED_VIEW_2 = _SEARCHED_VIEW.replace(
+    "words.text || ' ' || coalesce(words.tags, '') AS words",
+    "coalesce(words.text || ' ' || coalesce(words.tags, '') || ' ' || coalesce(words.by_rule, ''), samples.error)"
+    " AS words",
+)

@@ -16,7 +16,8 @@ from pathlib import PurePosixPath
 HATS = ("closed_hat", "open_hat")
 CYMBALS = ("crash", "ride")
 
-# What one word says. `808` is the machine as well as its bass: it counts where nothing else is said.
+# What one word says. `808` is the machine as well as its bass, and a pad may be ambient: they count where nothing else
+# is said.
 _WORDS: dict[tuple[str, ...], str] = {
     ("kick",): "kick kicks kik kck kickdrum kickdrums bassdrum bassdrums drumbass",
     ("snare",): "snare snares snr snrs",
@@ -35,7 +36,7 @@ _WORDS: dict[tuple[str, ...], str] = {
     "timbale timbales djembe",
     ("bass",): "bass basses sub subs subbass reese",
     ("tonal",): "stab stabs chord chords pluck plucks lead leads synth synths pad pads piano guitar guit organ keys "
-    "strings brass bell bells ambi",
+    "strings brass bell bells",
     ("fx",): "fx sfx riser risers sweep sweeps impact impacts noise vinyl scratch swoosh whoosh glitch foley atmo",
 }
 _ABBREVIATIONS: dict[tuple[str, ...], str] = {
@@ -50,7 +51,7 @@ _ABBREVIATIONS: dict[tuple[str, ...], str] = {
     ("cowbell",): "cb",
 }
 _WIDE = {("perc",), ("tonal",), ("bass",), ("fx",)}
-_LAST: dict[tuple[str, ...], str] = {("bass",): "808 808s"}
+_LAST: dict[tuple[str, ...], str] = {("bass",): "808 808s", ("fx",): "ambi ambient ambience"}
 _CLOSED, _OPEN = {"closed", "cl", "clsd", "pedal"}, {"open", "op"}
 
 _SAYS = {
@@ -120,12 +121,15 @@ def _parts(path: str) -> list[list[str]]:
 
 
 def _class_hint(path: str) -> ClassHint | None:
-    for depth, words in enumerate(_parts(path)):
+    parts = _parts(path)
+    for depth, words in enumerate(parts):
         nearness = 1.0 if depth == 0 else 0.8 if depth == 1 else 0.6
         for table, weight in ((_WORDS, 1.0), (_ABBREVIATIONS, 0.6), (_LAST, 0.7)):
             classes = _said(words, table)
             if classes:
-                return ClassHint(_told_apart(classes, words), weight * nearness)
+                # `Kicks/bd_boom`: a folder that says the same in full leaves no doubt about an abbreviation.
+                agreed = any(_said(above, _WORDS) == classes for above in parts[depth + 1 :])
+                return ClassHint(_told_apart(classes, words), max(weight, float(agreed)) * nearness)
     return None
 
 

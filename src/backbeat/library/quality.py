@@ -1,7 +1,8 @@
 """The quality of a sample as a number from 0 to 100: points by the rules of `configs/library.yaml`, each one shown.
 
 A rule gives all its points for a value that is `good` or better, none for one that is `bad` or worse, and in proportion
-between them. The values are columns of the tables scan and descriptors, and these:
+between them; no rule gives a larger share than one that is `vital`. The values are columns of the tables scan and
+descriptors, and these:
 
 - `clipped_per_million`: samples in runs at full scale, in a million samples of all channels.
 - `dc_offset_size`: the size of the mean, of full scale.
@@ -72,7 +73,9 @@ def values_of(sample: Values, sound: Values, sound_class: str, settings: CurateS
 
 def points_of(rules: Iterable[QualityRule], values: Values) -> dict[str, float]:
     """Return the points that each rule gives, by its name; their sum is the score."""
-    return {rule.name: round(rule.points * _share(rule, values), 3) for rule in rules}
+    shares = {rule: _share(rule, values) for rule in rules}
+    most = min((share for rule, share in shares.items() if rule.vital), default=1.0)
+    return {rule.name: round(rule.points * min(share, most), 3) for rule, share in shares.items()}
 
 
 def _share(rule: QualityRule, values: Values) -> float:

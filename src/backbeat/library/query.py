@@ -1,9 +1,12 @@
 """What somebody looks for, in words: `dark kick under 300 ms` becomes conditions and words to search for.
 
 The language is that of the catalog: a word means a class, a brightness, a weight or a punch if the catalog has such
-samples, and is searched for in names, tags, notes and descriptions if it does not.
+samples, and is searched for in names, tags, notes and descriptions if it does not. Everything has to hold; of several
+classes, one.
 
     under 300 ms, over 2 s, 200-400 ms, 300 ms (a fifth more or less)      length
+    short, long                                            length, from where on descriptions say so
+    808, 909, 606, 707                                     the machine, in names and notes; 808 is also any bass
     under 100 bpm, 90-100 bpm, 120 bpm (1 more or less)                    tempo
     loop, one-shot                                                         kind
     A minor, Am, F# major                                                  key
@@ -20,6 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from backbeat.library.conditions import Condition, Query, between, in_key, matched, note_letter, one_of, phrase
+from backbeat.library.words import LONG_S, SHORT_S
 
 # Which column of the view `library` means what a word says: word -> (column, value).
 Vocabulary = Mapping[str, tuple[str, str]]
@@ -35,13 +39,15 @@ SYNONYMS = {
     **dict.fromkeys(("rimshot", "rim shot", "sidestick", "side stick", "rs"), ("rim",)),
     **dict.fromkeys(("cymbal",), ("cymbal", "crash", "ride")),
     **dict.fromkeys(("percussion",), ("perc",)),
-    **dict.fromkeys(("sub", "808"), ("bass", "808")),
+    **dict.fromkeys(("sub",), ("bass",)),
 }
 
 # Words that say nothing of a sound.
-_EMPTY_WORDS = frozenset(("a", "an", "the", "and", "with", "of", "for", "in", "at", "that", "is", "are", "me", "some"))
+_EMPTY_WORDS = frozenset(("a", "an", "the", "and", "or", "with", "of", "for", "in", "at", "that", "is", "are", "me"))
 
-_NUMBER = r"(\d{1,6}(?:[.,]\d{1,6})?)"
+# 1,000 and 1,000.5 are a thousand, 1.000,5 too; 0,3 and 1,25 have a decimal comma.
+_THOUSANDS = r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d{1,6})?"
+_NUMBER = rf"({_THOUSANDS}|[1-9]\d{{0,2}}(?:\.\d{{3}})+,\d{{1,6}}|\d{{1,6}}(?:[.,]\d{{1,6}})?)"
 _UNDER = r"(?:under|below|shorter\s+than|slower\s+than|less\s+than|no\s+longer\s+than|at\s+most|up\s+to|max|<=?)"
 _OVER = r"(?:over|above|longer\s+than|faster\s+than|more\s+than|at\s+least|min|>=?)"
 _BOUND = rf"(?:({_UNDER})|{_OVER})\s*"
@@ -54,6 +60,9 @@ class _Reader:
     vocabulary: Vocabulary
     conditions: list[Condition] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
+    # Of all classes that are named, and behind how many conditions the first one is.
+    classes: list[str] = field(default_factory=list)
+    before_classes: int = 0
 
 
 # Takes what a pattern has found; False if it means something else after all.
@@ -79,6 +88,8 @@ def parse(text: str, vocabulary: Vocabulary) -> Query:
             _read_word(reader, word)
             rest = rest[len(word) :]
         rest = rest.lstrip(" ,;\t\n\r") if rest.strip() else ""
+    if reader.classes:
+        reader.conditions.insert(reader.before_classes, one_of("class", reader.classes))
     return Query(tuple(dict.fromkeys(reader.conditions)), tuple(dict.fromkeys(reader.words)))
 
 
@@ -146,10 +157,8 @@ def _read_bits(reader: _Reader, match: re.Match[str]) -> bool:
 
 def _read_rate(reader: _Reader, match: re.Match[str]) -> bool:
     # 44.1 and 44 kHz, and 44,101 Hz, are all of one kind.
-    hz = 1000 * _number(match[1])
-    condition = Condition(
-        f"{_number(match[1]):g} kHz", '"sample_rate_hz" BETWEEN {0} AND {1}', (0.995 * hz, 1.005 * hz)
-    )
+    khz = float(match[1].replace(",", "."))
+    condition = Condition(f"{khz:g} kHz", '"sample_rate_hz" BETWEEN {0} AND {1}', (995 * khz, 1005 * khz))
     reader.conditions.append(condition)
     return True
 
@@ -167,6 +176,8 @@ def _read_kind(reader: _Reader, match: re.Match[str]) -> bool:
 
 
 def _read_key(reader: _Reader, match: re.Match[str]) -> bool:
+    if re.fullmatch("[a-g]m", match[0]):  # am radio, fm bass
+        return False
     reader.conditions.append(in_key(match[1], match[2]))
     return True
 
@@ -184,13 +195,35 @@ def _read_note(reader: _Reader, match: re.Match[str]) -> bool:
     return True
 
 
+def _read_length(reader: _Reader, match: re.Match[str]) -> bool:
+    word = match[1].lower()
+    sql = f'("duration_ms" {"< {0}" if word == "short" else ">= {0}"} OR {matched("{1}")})'
+    bound_ms = 1000 * (SHORT_S if word == "short" else LONG_S)
+    text = f"short (under {bound_ms:g} ms)" if word == "short" else f"long ({bound_ms:g} ms and more)"
+    # As in a vocabulary, a tag of the user counts as much; so does the name, which somebody has given it.
+    reader.conditions.append(Condition(text, sql, (bound_ms, f"{{name tags}} : {phrase(word)}")))
+    return True
+
+
+def _read_machine(reader: _Reader, match: re.Match[str]) -> bool:
+    name = match[1]
+    if name == "808" and "bass" in reader.vocabulary:
+        sql = f'("class" = {{0}} OR {matched("{1}")})'
+        reader.conditions.append(Condition("808 or bass", sql, (reader.vocabulary["bass"][1], phrase(name))))
+    else:
+        reader.words.append(name)
+    return True
+
+
 def _read_vocabulary(reader: _Reader, match: re.Match[str]) -> bool:
     meant = meaning(match[0], reader.vocabulary)
     if not meant:
         return False
     column = meant[0][0]
     if column == "class":
-        reader.conditions.append(one_of("class", [value for _, value in meant]))
+        if not reader.classes:
+            reader.before_classes = len(reader.conditions)
+        reader.classes += [value for _, value in meant]
     else:
         # A tag of the user, or a word of the model, counts as much as the descriptor.
         value = meant[0][1]
@@ -224,7 +257,11 @@ def _milliseconds(number: str, unit: str) -> float:
 
 
 def _number(text: str) -> float:
-    return float(text.replace(",", "."))
+    if re.fullmatch(_THOUSANDS, text):
+        return float(text.replace(",", ""))
+    if "," in text:
+        text = text.replace(".", "").replace(",", ".")
+    return float(text)
 
 
 def _searchable(text: str) -> bool:
@@ -249,6 +286,8 @@ _GRAMMAR = (
     _rule(r"(8|16|24|32|64)[\s-]?bits?", _read_bits),
     _rule(r"(\d{1,3}(?:[.,]\d{1,3})?)\s*k(?:hz)?", _read_rate),
     _rule(r"(mono|stereo)", _read_channels),
+    _rule(r"(short|long)", _read_length),
+    _rule(r"(808|909|606|707)s?", _read_machine),
     _rule(r"(loops?|one[\s-]?shots?)", _read_kind),
     _rule(r"(?:in\s+)?([a-g][#b♯♭]?)\s+(minor|major|min|maj)", _read_key),
     (re.compile(r"(?:in\s+)?([A-Ga-g][#b♯♭]?)(m|min|maj|M)(?![\w#])"), _read_key),

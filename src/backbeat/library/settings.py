@@ -188,6 +188,8 @@ class QualityRule(Strict):
         bad: and here none; above `good` where less is better.
         missing: the share of the points where there is no value.
         only: the kind of sample that it is for; others have all points.
+        vital: whether no other rule gives a larger share of its points than this one: what fails here is not made up
+            for elsewhere.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -197,6 +199,7 @@ class QualityRule(Strict):
     bad: float
     missing: Share
     only: Literal["one-shot", "loop"] | None = None
+    vital: bool = False
 
     @model_validator(mode="after")
     def _a_ramp(self) -> QualityRule:
@@ -209,7 +212,7 @@ class Device(Strict):
     """What the sampler that production is for can load; `source` says who says so."""
 
     sample_rate_hz: Annotated[int, Field(ge=8_000, le=192_000)]
-    name_characters: Annotated[int, Field(ge=8, le=200)]
+    name_characters: Annotated[int, Field(ge=12, le=200)]
     longest_s: Annotated[float, Field(gt=0)]
     too_long: Literal["cut", "leave-out"]
     fade_s: Annotated[float, Field(ge=0, le=10)]

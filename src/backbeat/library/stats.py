@@ -54,7 +54,7 @@ class Figures:
         mean_score: of the quality, 0 to 100; None where nothing has a score.
         rated: samples with a rating of the user.
         parts: by source and tier.
-        classes: samples by class; loops that have none as such.
+        classes: readable samples by class; what is silent, and loops that have none, as such.
     """
 
     samples: int
@@ -114,7 +114,10 @@ def count(db: Database) -> Figures:
         "SELECT sources.name, tier, count(*), round(coalesce(sum(duration_s), 0) / 3600, 4), sum(size_bytes)"
         " FROM samples JOIN sources ON sources.id = source_id GROUP BY 1, 2 ORDER BY 1, 2 DESC"
     )
-    classes = db.execute("SELECT coalesce(class, kind, 'none'), count(*) FROM library GROUP BY 1 ORDER BY 2 DESC, 1")
+    classes = db.execute(
+        "SELECT coalesce(class, CASE WHEN silent THEN 'silent' WHEN kind = 'loop' THEN 'loop' ELSE 'unknown' END),"
+        " count(*) FROM library WHERE error IS NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+    )
     score = one("SELECT avg(score) FROM production")
     return Figures(
         samples=one("SELECT count(*) FROM samples"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.filesize import decimal
 
 from backbeat.errors import ConfigError
 from backbeat.library.stats import Stats
@@ -39,7 +40,7 @@ def draw_stats(path: Path, stats: Stats) -> None:
         ) from error
     classes = _most(stats.now.classes)
     sources = _sources(stats)
-    heights_in = [0.7 + 0.22 * len(classes), 0.6 + 0.24 * max(len(sources), 2)]
+    heights_in = [0.7 + 0.22 * len(classes), 0.5 + 0.24 * len(sources)]
     # One point is no line.
     if len(stats.growth) > 1:
         heights_in.append(2.0)
@@ -61,10 +62,14 @@ def draw_stats(path: Path, stats: Stats) -> None:
 
 def _headline(stats: Stats) -> str:
     now = stats.now
-    parts = [f"{now.samples:,} samples", f"{now.hours:,.1f} hours", f"{now.size_bytes / 1e9:,.1f} GB"]
+    parts = [f"{now.samples:,} samples", _length(now.hours), decimal(now.size_bytes)]
     if now.mean_score is not None:
         parts.append(f"quality {now.mean_score:.0f} on average")
     return ", ".join(parts)
+
+
+def _length(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.0f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
 
 
 def _most(counts: dict[str, int]) -> dict[str, int]:
@@ -93,15 +98,15 @@ def _draw_classes(axes: Axes, classes: dict[str, int]) -> None:
 
 
 def _draw_sources(axes: Axes, sources: dict[str, dict[str, float]]) -> None:
-    _title(axes, "hours by source")
+    _title(axes, "length by source")
     left = [0.0] * len(sources)
     for tier, color, label in (("original", BAR, "as it came"), ("archive", ARCHIVED, "in the archive alone")):
         hours = [tiers.get(tier, 0.0) for tiers in sources.values()]
         axes.barh(list(sources), hours, left=left, color=color, height=0.72, label=label)
         left = [one + more for one, more in zip(left, hours, strict=True)]
     for number, total in enumerate(left):
-        axes.text(total, number, f"  {total:,.2f}", va="center", color=INK, fontsize=9)
-    axes.set_ylim(max(len(sources), 2) - 0.5, -0.5)
+        axes.text(total, number, f"  {_length(total)}", va="center", color=INK, fontsize=9)
+    axes.set_ylim(len(sources) - 0.5, -0.5)
     axes.set_xticks([])
     axes.margins(x=0.12)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8, labelcolor=INK,

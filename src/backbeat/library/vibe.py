@@ -22,6 +22,7 @@ from backbeat.executor import run_threads
 from backbeat.library.asking import Run, Stop, answer
 from backbeat.library.budget import Tokens, price_usd
 from backbeat.library.endpoint import open_endpoint
+from backbeat.library.notes import load_notes, match_notes
 from backbeat.library.questions import (
     TOKENS_OF_ENVELOPE,
     Question,
@@ -158,6 +159,7 @@ def _questions(project: Path, model: str, *, changed: bool) -> list[Question]:
     kept = list(bought_lines(project))
     sounds, digests = {line.audio_sha256 for line in kept}, {line.question for line in kept}
     files: dict[str, dict[str, Any]] = {}
+    classes = _corrected(project)
     for file in read_table(project, "scan", ["sample", "audio_sha256", "duration_s"]).to_pylist():
         files.setdefault(file["audio_sha256"], file)
     found = []
@@ -166,11 +168,22 @@ def _questions(project: Path, model: str, *, changed: bool) -> list[Question]:
         if sound not in files or row.get("error") or (sound in sounds and not changed):
             continue
         sample = files[sound]["sample"]
+        row |= {"sound_class": classes.get(sound, row["sound_class"])}
         features = features_of({**files[sound], **row}, sample)
         question = Question(sample, sound, features, question_digest(sound, features, model))
         if question.digest not in digests:
             found.append(question)
     return sorted(found, key=lambda question: question.sample)
+
+
+def _corrected(project: Path) -> dict[str, str]:
+    """Return the classes that the user has given to sounds, where the program is wrong."""
+    scan = read_table(project, "scan", ["sample", "audio_sha256"]).to_pydict()
+    sounds = dict(zip(scan["sample"], scan["audio_sha256"], strict=True))
+    notes = load_notes(project)
+    named = ((sounds[sample], notes[key].sound_class) for sample, key in match_notes(notes, sounds).keys.items())
+    # Of several samples of one sound, the class that the catalog takes, too.
+    return dict(sorted(((sound, said) for sound, said in named if said), reverse=True))
 
 
 def _batches(questions: Sequence[Question], size: int) -> list[tuple[Question, ...]]:

@@ -26,7 +26,7 @@ WORDS_FILE = f"{LIBRARY_FOLDER}/words.jsonl"
 BY_RULE = "rule"
 
 # From the shortest: a hit below this length is called so. What is between is as long as such hits are, and is not said.
-_SHORT_S, _LONG_S = 0.35, 1.5
+SHORT_S, LONG_S = 0.35, 1.5
 _SLOW_ATTACK_S = 0.04
 _LONG_DECAY_S = 1.0
 
@@ -146,7 +146,7 @@ def note_name(pitch_hz: float | None) -> str | None:
 def _length(duration_s: float | None) -> str | None:
     if duration_s is None:
         return None
-    return "short" if duration_s < _SHORT_S else "long" if duration_s >= _LONG_S else None
+    return "short" if duration_s < SHORT_S else "long" if duration_s >= LONG_S else None
 
 
 def _slow(row: Mapping[str, Any], is_loop: bool) -> str | None:

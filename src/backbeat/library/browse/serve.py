@@ -15,7 +15,7 @@ from datasette.plugins import pm
 from backbeat.errors import LibraryError
 from backbeat.library.browse.plugin import DATABASE, VIEW, Browse
 from backbeat.library.catalog import CATALOG_FILE, read_catalog
-from backbeat.library.find import vocabulary
+from backbeat.library.lookup import vocabulary
 
 ADDRESS = "127.0.0.1"
 
