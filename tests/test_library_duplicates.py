@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from backbeat.audio.resemblance import embedding, to_bytes
 from backbeat.cli.app import app
 from backbeat.errors import LibraryError
 from backbeat.library import pairs
-from backbeat.library.duplicates import TIERS, Grouped, duplicates
+from backbeat.library.duplicates import TIERS, Grouped, _clusters, duplicates
 from backbeat.library.generated import generate, truth_path
 from backbeat.library.generated.copies import KINDS
 from backbeat.library.generated.loops import Loop, play_loop
@@ -26,14 +26,14 @@ from backbeat.library.keeping import best_first, reason, stars
 from backbeat.library.scan import scan
 from backbeat.library.settings import KeeperRule
 from backbeat.library.sources import read_samples
-from backbeat.library.tables import EMBEDDINGS, read_table, table_path, write_table
+from backbeat.library.tables import DESCRIPTORS_TABLE, EMBEDDINGS, read_table, table_path, write_table
 from library_sources import library_project, noise, rows_of, sound, stored, write
 
-RULES: tuple[KeeperRule, ...] = (*("bit_depth", "sample_rate_hz", "duration_s", "unclipped", "uncompressed", "path"),)
+RULES: tuple[KeeperRule, ...] = get_args(KeeperRule)
 
 
 def scanned(project: Path, workers: int | None = 1) -> Path:
-    """Scan, and write the embeddings as `describe` does."""
+    """Scan, and write the embeddings as `describe` does; of what is described, that nothing has silence at its head."""
     scan(project, workers=workers)
     rows = {row["audio_sha256"]: row for row in read_table(project, "scan").to_pylist() if row["error"] is None}
     embeddings = []
@@ -43,6 +43,9 @@ def scanned(project: Path, workers: int | None = 1) -> Path:
         vector = embedding(samples.mean(axis=1), rate)
         embeddings.append({"audio_sha256": row["audio_sha256"], "embedding": to_bytes(vector)})
     write_table(project, "embeddings", EMBEDDINGS, embeddings)
+    write_table(
+        project, "descriptors", DESCRIPTORS_TABLE, [{"audio_sha256": sound, "leading_silence_s": 0.0} for sound in rows]
+    )
     return project
 
 
@@ -175,6 +178,23 @@ def test_what_is_too_soft_to_be_heard_and_a_part_of_a_loop_have_no_copies(projec
     assert duplicates(scanned(project), workers=1).groups == 0
 
 
+def test_what_was_not_there_to_be_compared_is_compared_by_the_next_run(project: Path, tmp_path: Path) -> None:
+    original = noise(1, frames=20_000)
+    write(tmp_path / "samples", {"one.wav": stored(original), "softer.wav": stored(original / 2, "PCM_24")})
+    scanned(project)
+    write(tmp_path / "samples", {"softer.wav": sound(2, frames=20_000)})
+    assert duplicates(project, workers=1).groups == 0
+    write(tmp_path / "samples", {"softer.wav": stored(original / 2, "PCM_24")})
+    assert duplicates(project, workers=1).files["same_sound"] == 1
+
+
+def test_sounds_that_hang_together_are_one_cluster_in_whatever_order_the_pairs_come() -> None:
+    chain = [(f"a{at:02d}", f"a{at + 1:02d}") for at in range(20)]
+    pairs_of = [*chain[::2], ("b", "c"), ("d", "e"), ("e", "f"), *chain[1::2], ("a00", "a20")]
+    assert sorted(map(sorted, _clusters(pairs_of))) == [[f"a{at:02d}" for at in range(21)], ["d", "e", "f"]]
+    assert not list(_clusters([(f"{at}", f"{at + 1}") for at in range(100_000)]))  # more than are ever copies
+
+
 def test_an_empty_library_has_no_groups(project: Path) -> None:
     assert duplicates(scanned(project), workers=1) == Grouped(0, dict.fromkeys(TIERS, 0), dict.fromkeys(TIERS, 0), 0)
 
@@ -207,6 +227,7 @@ PLAIN: dict[str, Any] = {
     "duration_s": 1.0,
     "clipped_samples": 0,
     "format": "WAV",
+    "peak_db": -9.0,
 }
 
 
@@ -215,7 +236,9 @@ PLAIN: dict[str, Any] = {
     [
         ({"used_bits": 24, "bit_depth": 24}, "24 bit over 16 bit"),
         ({"sample_rate_hz": 48_000}, "48 kHz over 44.1 kHz"),
-        ({"duration_s": 1.5}, "1.5 s over 1 s"),
+        ({"duration_s": 1.5}, "1.5 s of sound over 1 s"),
+        ({"duration_s": 1.5, "leading_silence_s": 0.2}, "1.3 s of sound over 1 s"),
+        ({"peak_db": -1.0}, "a peak of -1 dB over -9 dB"),
         ({"sample": "kits/a.wav"}, "the same quality; the first by name"),
     ],
 )
@@ -230,6 +253,7 @@ def test_the_better_file_is_kept_and_the_reason_says_why(better: dict[str, Any],
     [
         ({"clipped_samples": 12}, "0 clipped samples over 12"),
         ({"format": "FLAC"}, "WAV over FLAC"),
+        ({"duration_s": 1.2, "leading_silence_s": 0.2}, "0 s of silence before it, not 0.2 s"),
         ({"used_bits": None, "bit_depth": None, "subtype": "VORBIS", "format": "OGG"}, "16 bit over Vorbis"),
         ({"used_bits": 8, "bit_depth": 24}, "16 bit over 8 bit"),
     ],
@@ -242,8 +266,8 @@ def test_what_is_worse_goes_whatever_its_name(worse: dict[str, Any], words: str)
 
 def test_the_order_of_the_rules_is_that_of_the_settings() -> None:
     long, deep = {**PLAIN, "duration_s": 2.0}, {**PLAIN, "used_bits": 24}
-    assert best_first([long, deep], ("bit_depth", "duration_s", "path"))[0] == deep
-    assert best_first([long, deep], ("duration_s", "bit_depth", "path"))[0] == long
+    assert best_first([long, deep], ("bit_depth", "sounding_s", "path"))[0] == deep
+    assert best_first([long, deep], ("sounding_s", "bit_depth", "path"))[0] == long
 
 
 def bonds(*pairs: str, near: Sequence[str] = ()) -> dict[frozenset[str], Any]:

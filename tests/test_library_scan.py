@@ -183,6 +183,35 @@ def test_bytes_of_samples_come_out_of_folders_and_archives_and_each_archive_is_r
     assert sorted(opened) == ["one.zip"] * 2 + ["two.tar.gz"] * 2
 
 
+def test_bytes_that_have_changed_since_the_scan_are_not_given_out(project: Path, tmp_path: Path) -> None:
+    rescan(project)
+    rows = rows_of(project, "scan")
+    write(tmp_path / "samples", {"Kicks/KICK 1.wav": sound(4)})
+    with pytest.raises(LibraryError, match="it has changed since it was scanned"):
+        read_sample(project, rows["kits/Kicks/KICK 1.wav"])
+    assert read_sample(project, rows["kits/Snares/SD.flac"]) == FILES["Snares/SD.flac"]
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_spellings_of_one_name_in_an_archive_are_one_name(pack: Any, project: Path, tmp_path: Path) -> None:
+    members = {
+        "./a//x.wav": sound(1),
+        "./k.wav": sound(2),
+        "k.wav": sound(3),
+        "./b.wav": sound(4),
+        ".//b.wav": sound(5),
+    }
+    write(tmp_path / "samples", {"pack.zip" if pack is zipped else "pack.tar.gz": pack(members)})
+    assert rescan(project).unreadable == 2
+    rows = {name.partition("/pack.")[2].partition("/")[2]: row for name, row in rows_of(project, "scan").items()}
+    assert "written differently" in rows["./k.wav"]["error"]
+    assert "written differently" in rows[".//b.wav"]["error"]
+    assert rows["./k.wav"]["file_sha256"] is None
+    for name, content in (("a/x.wav", sound(1)), ("k.wav", sound(3)), ("b.wav", sound(4))):
+        assert read_sample(project, rows[name]) == content
+    assert rescan(project).unreadable == 2
+
+
 def test_hidden_files_and_other_kinds_are_passed_over(project: Path, tmp_path: Path) -> None:
     others = ["._KICK 1.wav", ".cache/a.wav", "__MACOSX/a.wav", "Kicks/notes.txt", "Kicks/KICK 1.wav.asd"]
     write(tmp_path / "samples", dict.fromkeys(others, b"RIFF"))

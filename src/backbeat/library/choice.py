@@ -21,6 +21,7 @@ State = Literal[
     "chosen",
     "unreadable",
     "silent",
+    "not described",
     "not for the device",
     "rejected",
     "duplicate",

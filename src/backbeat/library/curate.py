@@ -9,7 +9,7 @@ back to the originals. So a rule that changes makes only the files that were not
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ClassCount:
-    """What became of the samples of a class; only those count that could be read and are not duplicates.
+    """What became of the samples of a class; only those count that could be described and are not duplicates.
 
     Args:
         sound_class: its name; `loop` for all loops.
@@ -75,6 +75,26 @@ class _Sample:
     sound_class: str
     points: Mapping[str, float]
     note: Note | None
+
+    @property
+    def sound_sha256(self) -> str | None:
+        digest: str | None = self.row["audio_sha256"]
+        return digest
+
+    @property
+    def undescribed(self) -> str | None:
+        """Why nothing is known of its sound; None if something is."""
+        error: str | None = self.sound.get("error") if self.sound else "the table descriptors does not have it"
+        return error
+
+    @property
+    def tags(self) -> set[str]:
+        return {tag.casefold() for tag in self.note.tags} if self.note else set()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the user wants it, whatever its score."""
+        return KEEP in self.tags or (self.note is not None and (self.note.rating or 0) >= FORCING_RATING)
 
     @property
     def score(self) -> float:
@@ -134,9 +154,11 @@ def _samples(project: Path, settings: CurateSettings) -> dict[str, _Sample]:
         sound = sounds.get(row["audio_sha256"], {})
         is_loop = sound.get("kind") == "loop"
         its_class = (note and note.sound_class) or ("loop" if is_loop else sound.get("sound_class") or "other")
-        readable = row["error"] is None
-        points = points_of(settings.rules, values_of(row, sound, its_class, settings)) if readable else {}
-        found[name] = _Sample(row, sound, its_class, points, note)
+        found[name] = one = _Sample(row, sound, its_class, {}, note)
+        # What is not known is no fault by the rules, so that nothing at all would have a good score.
+        if row["error"] is None and one.undescribed is None:
+            points = points_of(settings.rules, values_of(row, sound, its_class, settings))
+            found[name] = replace(one, points=points)
     return found
 
 
@@ -144,41 +166,59 @@ def _verdicts(project: Path, samples: Mapping[str, _Sample], settings: CurateSet
     duplicates = read_table(project, "duplicates", ["sample", "keeper"]).to_pylist()
     keepers = {row["sample"]: row["keeper"] for row in duplicates}
     vectors = {row["audio_sha256"]: row["embedding"] for row in read_table(project, "embeddings").to_pylist()}
+    # The user's word is about the sound, whichever of its copies it was said of; the first of those that are wanted
+    # stands for all of them.
+    rejected = {one.sound_sha256 for one in samples.values() if REJECT in one.tags}
+    wanted: dict[str | None, str] = {}
+    for name, one in samples.items():
+        if one.wanted:
+            wanted.setdefault(one.sound_sha256, name)
     verdicts: dict[str, Verdict] = {}
     candidates = []
     for name, one in samples.items():
-        forced = one.note is not None and ((one.note.rating or 0) >= FORCING_RATING or KEEP in one.note.tags)
-        verdict = _out(one, None if forced else keepers.get(name), settings)
+        forced = wanted.get(one.sound_sha256) == name
+        keeper = wanted.get(one.sound_sha256, keepers.get(name, name))
+        verdict = _out(one, settings, keeper=keeper, forced=forced, rejected=one.sound_sha256 in rejected)
         if verdict is None:
-            vector = vectors.get(one.row["audio_sha256"])
+            vector = vectors.get(one.sound_sha256)
             candidates.append(Candidate(name, one.sound_class, one.score, vector, forced))
         else:
             verdicts[name] = verdict
     return verdicts | choose(candidates, settings)
 
 
-def _out(one: _Sample, keeper: str | None, settings: CurateSettings) -> Verdict | None:
-    """Return why a sample is no candidate; None if it is one."""
+def _out(one: _Sample, settings: CurateSettings, *, keeper: str, forced: bool, rejected: bool) -> Verdict | None:
+    """Return why a sample is no candidate; None if it is one.
+
+    Args:
+        one: the sample.
+        settings: with the device.
+        keeper: the sample that is kept for it, which may be itself.
+        forced: whether the user wants it.
+        rejected: whether the user does not want its sound.
+    """
     device = settings.devices[settings.device]
     if one.row["error"] is not None:
         return Verdict("unreadable", one.row["error"])
     if one.row["silent"]:
         return Verdict("silent", "there is nothing in it")
-    if one.note is not None and REJECT in one.note.tags:
+    if rejected:
         return Verdict("rejected", "by the user")
     if one.row["channels"] > MAX_CHANNELS:
         return Verdict("not for the device", f"it has {one.row['channels']} channels")
     if device.too_long == "leave-out" and one.row["duration_s"] > device.longest_s:
         return Verdict("not for the device", f"it is longer than {device.longest_s:g} s")
-    if keeper is not None and keeper != one.row["sample"]:
+    if keeper != one.row["sample"]:
         return Verdict("duplicate", f"of {keeper}")
+    if one.undescribed is not None and not forced:
+        return Verdict("not described", one.undescribed)
     return None
 
 
 def _counts(samples: Mapping[str, _Sample], verdicts: Mapping[str, Verdict]) -> Iterator[ClassCount]:
     classes: dict[str, list[str]] = {}
     for name, one in samples.items():
-        if verdicts[name].state not in {"unreadable", "silent", "duplicate"}:
+        if verdicts[name].state not in {"unreadable", "silent", "duplicate", "not described"}:
             classes.setdefault(one.sound_class, []).append(name)
     for sound_class, names in sorted(classes.items()):
         states = [verdicts[name].state for name in names]
@@ -207,7 +247,7 @@ def explain(project: Path, sample: str) -> tuple[list[Explained], Row]:
     """Return what each rule says of a sample, as the rules are now, and its row of the table curation.
 
     Raises:
-        LibraryError: if there is no such sample, it could not be read, or a table is missing.
+        LibraryError: if there is no such sample, it could not be read or described, or a table is missing.
     """
     settings = load_settings(project).curate
     check_rules(settings.rules)
@@ -215,7 +255,7 @@ def explain(project: Path, sample: str) -> tuple[list[Explained], Row]:
     if row is None or row["score"] is None:
         raise LibraryError(
             f"{sample} has no score",
-            expected="the name of a sample that can be read, as in `backbeat library find`",
+            expected="the name of a sample that could be described, as in `backbeat library find`",
             got="no such sample" if row is None else str(row["reason"]),
         )
     one = _samples(project, settings)[sample]

@@ -18,7 +18,8 @@ import psutil
 from backbeat.errors import BackbeatError
 from backbeat.library.measure import TookTooLongError, at_most, measure
 from backbeat.library.settings import DescribeSettings, load_settings
-from backbeat.library.sources import read_samples
+from backbeat.library.sources import has_changed, read_samples
+from backbeat.provenance import file_digest
 
 # So many sounds are one task: a second or less, so that little is lost by a kill. Of an archive more, since one that
 # cannot be entered at any place is read from its beginning for each task.
@@ -67,12 +68,11 @@ def describe_task(task: Task) -> list[Result]:
     results: dict[str, Result] = {}
     mark = task.marks / str(os.getpid())
     large = [row for row in task.rows if row["size_bytes"] > LARGE_BYTES and row["container"] is None]
-    sources: Iterator[tuple[Row, bytes | Path | BackbeatError]] = (
-        (row, place) for row in large if (place := _place(task.project, row)) is not None
-    )
-    for row, source in sources:
-        mark.write_text(row["file_sha256"])
-        results[row["sample"]] = _facts_of(row, source, task.settings)
+    for one in large:
+        place = _place(task.project, one)
+        if place is not None:
+            mark.write_text(one["file_sha256"])
+            results[one["sample"]] = _facts_of_large(one, place, task.settings)
     rest = [row for row in task.rows if row["sample"] not in results]
     for row, content in read_samples(task.project, rest):
         mark.write_text(row["file_sha256"])
@@ -89,12 +89,24 @@ def _facts_of(row: Row, source: bytes | Path | BackbeatError, settings: Describe
         with at_most(settings.timeout_s):
             facts, vector = measure(source, row["sample"], settings)
     except TookTooLongError:
-        return value_of({"error": f"it took longer than {settings.timeout_s:g} s (describe.timeout_s)"}), True
+        # Another machine, or this one on another day, may be faster.
+        message = f"it took longer than {settings.timeout_s:g} s of processor time (describe.timeout_s)"
+        return value_of({"error": message}), False
     except BackbeatError as error:
         return value_of({"error": _one_line(error)}), True
     except MemoryError:
         return value_of({"error": "there was not enough memory for it"}), False
     return value_of(facts, vector), True
+
+
+def _facts_of_large(row: Row, place: Path, settings: DescribeSettings) -> Result:
+    """Describe a file where it is; its hash is taken afterwards, so that no change during the work goes unseen."""
+    result = _facts_of(row, place, settings)
+    try:
+        same = file_digest(place) == row["file_sha256"]
+    except OSError:
+        same = False
+    return result if same else _facts_of(row, has_changed(row), settings)
 
 
 def _place(project: Path, row: Row) -> Path | None:

@@ -70,7 +70,7 @@ class _Proof:
 
 
 def duplicates(project: Path, *, workers: int | None = None) -> Grouped:
-    """Write `data/library/duplicates.parquet` from the tables `scan` and `embeddings`.
+    """Write `data/library/duplicates.parquet` from the tables `scan`, `descriptors` and `embeddings`.
 
     Args:
         project: the root of the repository.
@@ -81,7 +81,10 @@ def duplicates(project: Path, *, workers: int | None = None) -> Grouped:
         StorageError: if the disk is full or read-only.
     """
     settings = load_settings(project).duplicates
-    files = [row for row in read_table(project, "scan").to_pylist() if row["error"] is None]
+    scanned = [row for row in read_table(project, "scan").to_pylist() if row["error"] is None]
+    described = read_table(project, "descriptors", ["audio_sha256", "leading_silence_s"]).to_pylist()
+    silence = {row["audio_sha256"]: row["leading_silence_s"] for row in described}
+    files = [{**row, "leading_silence_s": silence.get(row["audio_sha256"])} for row in scanned]
     by_sound: dict[str, list[Row]] = {}
     for row in best_first(files, settings.keeper):
         by_sound.setdefault(row["audio_sha256"], []).append(row)
@@ -141,8 +144,11 @@ def _clusters(pairs: Sequence[Pair]) -> Iterator[set[str]]:
     """Yield the sounds that hang together, three at least."""
     cluster_of: dict[str, set[str]] = {}
     for one, other in pairs:
-        joined = cluster_of.get(one, {one}) | cluster_of.get(other, {other})
-        cluster_of.update(dict.fromkeys(joined, joined))
+        smaller, larger = sorted((cluster_of.get(sound, {sound}) for sound in (one, other)), key=len)
+        larger |= smaller
+        # The smaller one moves, so that a sound does so a few times at most.
+        cluster_of.update(dict.fromkeys(smaller, larger))
+        cluster_of[one] = cluster_of[other] = larger
     for cluster in {id(cluster): cluster for cluster in cluster_of.values()}.values():
         if 2 < len(cluster) <= _LARGEST_CLUSTER:
             yield cluster

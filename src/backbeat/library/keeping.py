@@ -41,9 +41,18 @@ def _bits_text(row: Row) -> str:
     return f"{_bits(row)} bit" if _bits(row) else str(row["subtype"]).title()
 
 
+def _silence(row: Row) -> float:
+    """Return the silence at the head in s; to 10 ms, because its border is a matter of the level, too."""
+    return round(float(row.get("leading_silence_s") or 0.0), 2)
+
+
 def _seconds(row: Row) -> float:
-    # To a millisecond: a resampler may add a sample.
-    return round(float(row["duration_s"]), 3)
+    """Return the length in s without that; a resampler may add a sample."""
+    return round(float(row["duration_s"]) - _silence(row), 2)
+
+
+def _decibels(row: Row) -> float:
+    return round(float(row["peak_db"]), 1) if row.get("peak_db") is not None else -1e3
 
 
 RULES: dict[KeeperRule, Rule] = {
@@ -52,7 +61,12 @@ RULES: dict[KeeperRule, Rule] = {
         lambda row: float(row["sample_rate_hz"]),
         lambda one, other: f"{one['sample_rate_hz'] / 1000:g} kHz over {other['sample_rate_hz'] / 1000:g} kHz",
     ),
-    "duration_s": Rule(_seconds, lambda one, other: f"{_seconds(one):g} s over {_seconds(other):g} s"),
+    "sounding_s": Rule(_seconds, lambda one, other: f"{_seconds(one):g} s of sound over {_seconds(other):g} s"),
+    "starts_at_once": Rule(
+        lambda row: -_silence(row),
+        lambda one, other: f"{_silence(one):g} s of silence before it, not {_silence(other):g} s",
+    ),
+    "louder": Rule(_decibels, lambda one, other: f"a peak of {_decibels(one):g} dB over {_decibels(other):g} dB"),
     "unclipped": Rule(
         lambda row: -float(row["clipped_samples"] or 0),
         lambda one, other: f"{one['clipped_samples'] or 0} clipped samples over {other['clipped_samples']}",

@@ -110,12 +110,16 @@ def likenesses(
     found = {pair: Likeness(*json.loads(known[_key(pair)])) for pair in pairs if _key(pair) in known}
     todo = sorted(pair for pair in pairs if pair not in found)
     with _scratch(project) as folder:
-        places = _decoded(project, [rows[sound] for sound in sorted({*sum(todo, ())})], folder, workers)
+        places = _decoded(
+            project, [rows[sound] for sound in sorted({sound for pair in todo for sound in pair})], folder, workers
+        )
         with progress("compare", len(todo), unit="pairs") as advance:
             for task, results in run_tasks(_compare, list(_comparing(todo, places)), workers=workers):
                 for pair, likeness in zip(task.pairs, results, strict=True):
                     found[pair] = likeness
-                    memo.remember(_PAIRS, fingerprint, _key(pair), json.dumps(astuple(likeness)).encode())
+                    # A file that is not there now, or has changed, says nothing of the sound.
+                    if task.places.keys() >= {*pair}:
+                        memo.remember(_PAIRS, fingerprint, _key(pair), json.dumps(astuple(likeness)).encode())
                 advance(len(task.pairs))
     memo.forget_others(_PAIRS, fingerprint)
     return found

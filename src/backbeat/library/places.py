@@ -4,7 +4,9 @@
 - A folder is entered once, under its own name before that of a symbolic link, so that links in circles end; a file
   behind a link that is already listed under its own name is not listed again. What two sources have in common belongs
   to the first. Otherwise one file would be taken for two, and for a copy of itself.
-- An archive is read in its order. Where a member is there twice, the last one is meant, as with any unpacking program.
+- An archive is read in its order. Where a tar has a member twice, the last one is meant, as with any unpacking program;
+  a zip that has one twice is listed as unreadable. `./a//b.wav` is `a/b.wav`; where an archive has two spellings of one
+  name, the second is listed as unreadable.
 """
 
 from __future__ import annotations
@@ -140,35 +142,47 @@ class Members:
     """The sounds in an archive.
 
     Args:
-        names: by their place among all files of the archive.
+        names: by their place among all files of the archive, without `./`, `//` and a `/` at the beginning.
+        repeated: members whose name is that of another, as the archive spells them.
         error: what is wrong with the archive; the members before it are right.
     """
 
     names: dict[int, str]
+    repeated: tuple[str, ...] = ()
     error: str | None = None
 
     def to_bytes(self) -> bytes:
         """Return it as JSON."""
-        return json.dumps([list(self.names.items()), self.error]).encode()
+        return json.dumps([list(self.names.items()), self.repeated, self.error]).encode()
 
     @staticmethod
     def from_bytes(content: bytes) -> Members:
         """Return what `to_bytes` wrote."""
-        names, error = json.loads(content)
-        return Members(dict(names), error)
+        names, repeated, error = json.loads(content)
+        return Members(dict(names), tuple(repeated), error)
 
 
 def read_members(archive: Path) -> Members:
     """Return what sounds an archive has; of a tar all headers are read for it."""
-    names: dict[str, int] = {}
+    spelled: dict[str, int] = {}
     error: str | None = None
     try:
         for at, item in enumerate(iterate(archive)):
             if is_sound(item.name):
-                names[item.name] = at
+                spelled[item.name] = at
     except (ArchiveError, OSError) as failure:
         error = one_line(failure)
-    return Members({at: name for name, at in names.items()}, error)
+    names: dict[str, int] = {}
+    repeated = []
+    # The one that is spelled plainly has the name, else the first.
+    for spelling, at in sorted(spelled.items(), key=lambda one: (one[0] != _plain(one[0]), one[1])):
+        if names.setdefault(_plain(spelling), at) != at:
+            repeated.append(spelling)
+    return Members({at: name for name, at in names.items()}, tuple(repeated), error)
+
+
+def _plain(name: str) -> str:
+    return PurePosixPath(name).as_posix().lstrip("/")
 
 
 def one_line(error: Exception) -> str:

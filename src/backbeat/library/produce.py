@@ -1,7 +1,9 @@
 """The files of production: made once, linked under names that a sampler takes, with a manifest back to the originals.
 
 A file is an entry of the staging store under the digest of its sound and of what the device wants. It is linked at
-`data/library/production/<class>/<bank>/<name>.wav`; loops have their tempo and key in front of their name.
+`data/library/production/<class>/<bank>/<name>.wav`; loops have their tempo and key in front of their name. Where
+several would have one name, the digits of its sound are behind that of each, so that no order of samples decides whose
+it is: adding one never gives the name of a sound to another.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,6 +41,9 @@ FINGERPRINT = "1"
 
 # What FAT, shells and samplers take.
 _UNSAFE = re.compile(r"[^A-Za-z0-9 #()+._-]+")
+
+# Digits of the hash of a sound that tell files of one name apart.
+_SOUND_DIGITS = 6
 
 _COLUMNS = (
     *("production_path", "sample", "source", "license", "url", "file_sha256", "audio_sha256"),
@@ -98,7 +104,9 @@ def produce(
     device = settings.devices[settings.device]
     results, made = _make(project, chosen, device, workers)
     there = [one for one in chosen if results[one.name].fault is None]
-    paths = production_paths(((one.name, one.sound_class, _wanted(one)) for one in there), device)
+    paths = production_paths(
+        ((one.name, one.sound_class, _wanted(one), one.row["audio_sha256"]) for one in there), device
+    )
     manifest = _manifest((one, paths[one.name], results[one.name].gain_db) for one in there)
     listing = open_staging(project).entry(PRODUCTION_KIND, sha256(manifest), ".csv")
     if not listing.is_file():
@@ -167,18 +175,18 @@ def _wanted(one: Chosen) -> str:
     return " ".join([*before, PurePosixPath(one.row["path"]).stem])
 
 
-def production_paths(samples: Iterable[tuple[str, str, str]], device: Device) -> dict[str, str]:
+def production_paths(samples: Iterable[tuple[str, str, str, str]], device: Device) -> dict[str, str]:
     """Return a path for each sample: ASCII, names short enough and different from all others in more than case.
 
     Args:
-        samples: name of the sample, its class, and what the file is to be called.
+        samples: name of the sample, its class, what the file is to be called, and the hash of its sound, which is of
+            no other.
         device: how many characters it shows, and how many files a folder of it takes.
     """
-    taken: set[str] = set()
+    listed = list(samples)
+    names = _names([(wanted, sound) for _, _, wanted, sound in listed], device.name_characters)
     classes: dict[str, list[tuple[str, str]]] = {}
-    for sample, sound_class, wanted in sorted(samples):
-        name = next(one for one in _versions(wanted, device.name_characters) if one.casefold() not in taken)
-        taken.add(name.casefold())
+    for (sample, sound_class, _, _), name in zip(listed, names, strict=True):
         classes.setdefault(sound_class, []).append((name, sample))
     paths: dict[str, str] = {}
     for sound_class, members in classes.items():
@@ -188,13 +196,24 @@ def production_paths(samples: Iterable[tuple[str, str, str]], device: Device) ->
     return paths
 
 
-def _versions(wanted: str, characters: int) -> Iterator[str]:
-    stem = _ascii(wanted)
-    number = 1
-    while True:
-        end = f" {number}{SUFFIX}" if number > 1 else SUFFIX
-        yield stem[: characters - len(end)].rstrip(" .") + end
-        number += 1
+def _names(wanted: Sequence[tuple[str, str]], characters: int) -> list[str]:
+    """Return a name for each (what it is to be called, hash of its sound): with digits of that where others have it."""
+    plain = [_short(name, SUFFIX, characters) for name, _ in wanted]
+    times = Counter(name.casefold() for name in plain)
+    names = plain
+    # More digits only where two sounds have the same six, or a file is called as if it had some.
+    for digits in range(_SOUND_DIGITS, characters - len(SUFFIX) - 1):
+        names = [
+            name if times[name.casefold()] == 1 else _short(one, f"-{sound[:digits]}{SUFFIX}", characters)
+            for name, (one, sound) in zip(plain, wanted, strict=True)
+        ]
+        if len({name.casefold() for name in names}) == len(names):
+            break
+    return names
+
+
+def _short(wanted: str, end: str, characters: int) -> str:
+    return _ascii(wanted)[: characters - len(end)].rstrip(" .") + end
 
 
 def _ascii(text: str) -> str:

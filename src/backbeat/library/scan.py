@@ -217,9 +217,10 @@ def _read_file(task: _Task, one: Found) -> _Content | None:
     try:
         status = one.place.stat()
         if one.error is not None:
-            digest = file_digest(one.place) if one.place.is_file() else None
-            # Of a bad name or archive; the same content may be right elsewhere.
-            return _Content(_file(digest, status.st_size), {"error": one.error}, keep=False)
+            # Of a bad name or archive; the same content may be right elsewhere. Of a member nothing was read.
+            whole = one.container is None and one.place.is_file()
+            file = _file(file_digest(one.place), status.st_size) if whole else _file(None, None)
+            return _Content(file, {"error": one.error}, keep=False)
         for _ in range(TRIES):
             stamp = stamp_of(one.place)
             time.sleep(min(max(0.0, status.st_ctime + TICK_S - time.time()), TICK_S))

@@ -106,7 +106,9 @@ class WordThresholds(Strict):
     punchy_attack_s: Annotated[float, Field(ge=0)]
 
 
-KeeperRule = Literal["bit_depth", "sample_rate_hz", "duration_s", "unclipped", "uncompressed", "path"]
+KeeperRule = Literal[
+    "bit_depth", "sample_rate_hz", "sounding_s", "unclipped", "starts_at_once", "louder", "uncompressed", "path"
+]
 
 
 class DuplicateSettings(Strict):

@@ -7,6 +7,7 @@ and `read_samples` give the bytes of any row of the scan's table, wherever they 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from backbeat.library.vault import restored_bytes
 
 # In the memo: which sounds an archive has, so that a tar is not read from end to end to be found unchanged.
 _MEMBERS = "members"
-_MEMBERS_VERSION = "1"
+_MEMBERS_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,26 @@ def read_samples(
 ) -> Iterator[tuple[Mapping[str, Any], bytes | BackbeatError]]:
     """Yield rows of the scan's table with the bytes of each, or why it cannot be had.
 
-    Archives are read in their order, each once; so the rows come in another order than they were given.
+    Archives are read in their order, each once; so the rows come in another order than they were given. Bytes that have
+    not the `file_sha256` of their row, where it has one, are an error: what is made of a content is remembered under
+    its hash.
     """
+    for row, content in _read_samples(project, rows):
+        expected = row.get("file_sha256")
+        if isinstance(content, bytes) and expected and hashlib.sha256(content).hexdigest() != expected:
+            yield row, has_changed(row)
+        else:
+            yield row, content
+
+
+def has_changed(row: Mapping[str, Any]) -> LibraryError:
+    """Return the error of a sample that is another than the scan's table says."""
+    return _gone(row, "it has changed since it was scanned")
+
+
+def _read_samples(
+    project: Path, rows: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], bytes | BackbeatError]]:
     settings = {source.name: source for source in load_settings(project).sources}
     contained: dict[Path, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
@@ -171,6 +190,9 @@ def _of_place(source: str, place: Place, memo: Memo | None) -> Iterator[Found]:
     for at, name in members.names.items():
         path = f"{place.path}/{name}"
         yield Found(f"{source}/{path}", source, path, place.path, place.file, stamp, member=at)
+    for name in members.repeated:
+        path, fault = f"{place.path}/{name}", "another member has this name, written differently"
+        yield Found(f"{source}/{path}", source, path, place.path, place.file, stamp, error=fault)
     if members.error:
         yield Found(f"{source}/{place.path}", source, place.path, None, place.file, stamp, error=members.error)
 

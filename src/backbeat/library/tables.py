@@ -136,6 +136,10 @@ ARCHIVE = pa.schema(
 )
 
 
+# Tables that are not called like the stage that makes them.
+_STAGES = {"descriptors": "describe", "embeddings": "describe", "curation": "curate"}
+
+
 def table_path(project: Path, name: str) -> Path:
     """Return where the table of that name is: `data/library/<name>.parquet`."""
     return project / LIBRARY_FOLDER / f"{name}.parquet"
@@ -166,19 +170,19 @@ def read_table(project: Path, name: str, columns: list[str] | None = None) -> pa
     Raises:
         LibraryError: if it is not there or damaged.
     """
-    path = table_path(project, name)
+    path, stage = table_path(project, name), _STAGES.get(name, name)
     try:
         return pq.read_table(path, columns=columns)
     except FileNotFoundError:
         raise LibraryError(
             f"{path.relative_to(project)} is not there",
-            expected=f"what the stage {name} makes",
-            next_step=f"dvc repro data/library/dvc.yaml:{name}, or dvc pull",
+            expected=f"what the stage {stage} makes",
+            next_step=f"dvc repro data/library/dvc.yaml:{stage}, or dvc pull",
         ) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise LibraryError(
             f"{path.relative_to(project)} cannot be read",
             expected="a Parquet table",
             got=str(error),
-            next_step=f"dvc repro --force --single-item data/library/dvc.yaml:{name}",
+            next_step=f"dvc repro --force --single-item data/library/dvc.yaml:{stage}",
         ) from error
