@@ -116,7 +116,7 @@ def eventually(look: Callable[[], T]) -> T:
     return found
 
 
-@pytest.mark.parametrize("direction", ["push", "pull"])
+@pytest.mark.parametrize("direction", ["push", pytest.param("pull", marks=pytest.mark.slow)])
 def test_killed_transfers_leave_both_sides_consistent_and_the_next_one_finishes(
     direction: str, world: CloudWorld, tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def test_pull_of_one_file_brings_its_bytes_and_no_more(world: CloudWorld, tmp_pa
     assert world.proxy.down_bytes < 2 * FILE_BYTES
 
 
+@pytest.mark.slow
 def test_second_of_two_objects_that_dies_leaves_nothing_wrong(world: CloudWorld, tmp_path: Path) -> None:
     _, clone = set_up(world, tmp_path)
     unverified(world, clone)

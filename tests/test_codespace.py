@@ -261,6 +261,7 @@ def test_what_was_pulled_by_hand_comes_back_too(origin: Origin, tmp_path: Path) 
     assert is_here(project, "data/processed/other")
 
 
+@pytest.mark.slow
 def test_what_only_the_emptied_disk_had_does_not_keep_the_rest_away(origin: Origin, tmp_path: Path) -> None:
     """A model that was trained here and never pushed; a raw archive in the staging store."""
     project = origin.clone(tmp_path / "clone")

@@ -76,6 +76,7 @@ def run_blocks(folder: Path, wanted: Callable[[str, str], bool]) -> None:
         assert shown.returncode == 0, f"{document}:\n{content}\n{shown.stdout}\n{shown.stderr}"
 
 
+@pytest.mark.slow
 def test_every_command_in_the_documents_runs(newcomer: Path) -> None:
     run_blocks(newcomer, lambda _, mark: mark not in NOT_RUN | {SERVER, REHEARSAL, EXAMPLE})
     assert (newcomer / "out/demo.mid").exists()

@@ -148,6 +148,7 @@ def test_a_model_of_another_class_map_is_one_clear_error(project: Path) -> None:
     set_params(project, {"classes": "adtof5"})
 
 
+@pytest.mark.slow
 def test_a_kit_added_re_makes_only_its_own_shards(project: Path) -> None:
     set_kits(project, [1, 2, 3])
     shown = run(project, "dvc", "repro")
@@ -157,14 +158,14 @@ def test_a_kit_added_re_makes_only_its_own_shards(project: Path) -> None:
 
 def test_a_damaged_shard_is_made_anew(project: Path) -> None:
     """Damage behind DVC's back, through the link, as a container running as root can do."""
-    shard = files_of(project / "data/processed/egmd_mini/train")[0]
+    shard, shards = files_of(project / "data/processed/egmd_mini/train")[0], files_of(project / "data/processed")
     whole = shard.read_bytes()
     shard.chmod(0o644)
     with shard.open("r+b") as stream:
         stream.seek(len(whole) // 2)
         stream.write(bytes(byte ^ 0xFF for byte in whole[len(whole) // 2 :][:64]))
     shown = run(project, "dvc", "repro", "--force", "--single-item", "preprocess")
-    assert "8 re-used, 1 made" in shown
+    assert f"{len(shards) - 1} re-used, 1 made" in shown
     assert shard.read_bytes() == whole
 
 

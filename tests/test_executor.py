@@ -124,6 +124,7 @@ def test_task_that_takes_its_workers_with_it_is_one_error(tmp_path: Path) -> Non
 LONG = tuple(Performance(drummer, 1, "train", 6.0) for drummer in range(11, 21)) + PERFORMANCES
 
 
+@pytest.mark.slow
 def test_cluster_that_loses_a_worker_makes_the_same_shards(tmp_path: Path) -> None:
     contents = contents_of((1, 2), LONG)
     alone = new_project(tmp_path / "alone", contents)

@@ -263,6 +263,7 @@ MOUNTING = [("clone", "cloud", "mount"), ("clone", "cloud", "unmount")]
 HAS_FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK) and bool(shutil.which("fusermount3") or shutil.which("fusermount"))
 
 
+@pytest.mark.slow
 def test_no_key_is_printed_listed_or_left_behind_on_the_way_through_a_bucket(tmp_path: Path) -> None:
     keys = SECRETS["B2 key ID"], SECRETS["B2 application key"]
     # As they are, and as addresses and headers would have them.

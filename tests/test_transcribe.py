@@ -87,6 +87,7 @@ def test_silence_is_an_empty_transcription(trained_project: Path, tmp_path: Path
     assert mido.MidiFile(done.midi).length >= 0
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording(trained_project: Path, tmp_path: Path) -> None:
     """Eight times the length takes no more than a little more memory, measured in processes of their own."""
     peaks = []
