@@ -124,7 +124,8 @@ def test_second_of_two_objects_that_dies_leaves_nothing_wrong(world: CloudWorld,
     assert ([path.name.split(".")[0] == TWO for path in done.quarantined], wrong_objects(clone)) == ([True], [])
 
 
-@pytest.mark.parametrize("is_verified", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("is_verified", [True, False])
 def test_connection_that_always_dies_is_an_error_and_the_next_pull_heals(
     is_verified: bool, world: CloudWorld, tmp_path: Path
 ) -> None:
@@ -195,6 +196,7 @@ def test_rotten_object_of_the_cache_is_put_aside_and_fetched_again(world: CloudW
     assert (in_workspace(project), staged.exists(), wrong_objects(project)) == (EXPECTED, False, [])
 
 
+@pytest.mark.slow
 def test_old_version_makes_room_for_the_new_one_and_work_is_not_lost(
     world: CloudWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

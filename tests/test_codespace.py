@@ -118,6 +118,7 @@ def test_a_start_brings_the_small_set_and_plain_dvc_brings_the_rest(origin: Orig
     assert is_here(project, "data/processed/other")
 
 
+@pytest.mark.slow
 def test_a_second_start_finds_everything_as_it_was(origin: Origin, tmp_path: Path) -> None:
     project = origin.clone(tmp_path / "clone")
     with s3_proxy(origin.endpoint_url) as proxy:

@@ -90,6 +90,7 @@ def test_what_the_tutorial_trains_is_trained(newcomer: Path) -> None:
     assert "up to date" in run(newcomer, "dvc", "repro")
 
 
+@pytest.mark.slow
 def test_the_rehearsal_in_the_readme_goes_as_it_is_written(newcomer: Path, tmp_path: Path) -> None:
     ((_, _, server),) = [block for block in blocks("sh") if block[1] == SERVER]
     ((_, _, rehearsal),) = [block for block in blocks("sh") if block[1] == REHEARSAL]
@@ -150,6 +151,7 @@ def test_options_of_commands_for_other_machines_exist() -> None:
 
 def test_the_format_is_read_as_it_is_described(newcomer: Path, tmp_path: Path) -> None:
     """The Python in the specification, run on a shard, gives what the package reads."""
+    run(newcomer, "dvc", "repro", "preprocess")
     shutil.copy(files_of(newcomer / "data/processed")[0], tmp_path / "kit-01.h5")
     (content,) = [content for name, _, content in blocks("python") if name == "docs/format.md"]
     check = (
@@ -160,6 +162,7 @@ def test_the_format_is_read_as_it_is_described(newcomer: Path, tmp_path: Path) -
 
 
 def test_the_python_in_the_reference_runs(newcomer: Path) -> None:
+    run(newcomer, "dvc", "repro", "preprocess")
     (content,) = [content for name, _, content in blocks("python") if name == "docs/reference/python.md"]
     run(newcomer, sys.executable, "-c", f"{content}\nassert values.shape == (400, 80)")
 

@@ -40,7 +40,7 @@ FLOAT = "kits/Hats/CH.wav"
 INSIDE = "kits/pack.zip/Snares/SD.wav"
 LONG = f"kits/{'long ' * 46}.wav"  # 234 bytes
 
-KILLS = 8
+KILLS = 4
 MANY_KILLS = 30
 
 

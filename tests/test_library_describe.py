@@ -223,6 +223,7 @@ class Killer(threading.Thread):
             time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_the_sound_that_a_worker_dies_of_is_named_and_nothing_else_is_lost(tmp_path: Path) -> None:
     kits = tmp_path / "kits"
     kits.mkdir()
