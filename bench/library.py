@@ -27,7 +27,7 @@ from backbeat.audio.read import read_info
 from backbeat.errors import AudioError
 from backbeat.library.generated import generate
 from backbeat.library.measure import measure
-from backbeat.library.settings import GENERATED_FOLDER, LIBRARY_FILE, load_settings
+from backbeat.library.settings import LIBRARY_FILE, LIBRARY_FOLDER, Source, load_settings
 from bench import material
 from bench.measure import Result, compare, timed
 
@@ -104,13 +104,14 @@ def librosa_script(content: bytes) -> dict[str, Any]:
 
 def _whole(project: Path) -> Iterator[Result]:
     """Scan and describe a whole library in a fresh process; once, since it takes minutes."""
-    for name in (".dvc", "configs", GENERATED_FOLDER):
+    for name in (".dvc", "configs", LIBRARY_FOLDER):
         (project / name).mkdir(parents=True)
     (project / "params.yaml").touch()
     settings = yaml.safe_load((material.REPOSITORY / LIBRARY_FILE).read_text(encoding="utf-8"))
-    settings["sources"] = [{"name": "made", "generate": WHOLE}]
+    source = Source(name="made", generate=WHOLE)
+    settings["sources"] = [source.model_dump(exclude_none=True)]
     (project / LIBRARY_FILE).write_text(yaml.safe_dump(settings), encoding="utf-8")
-    generate(project / GENERATED_FOLDER / "made", WHOLE)
+    generate(source.place(project), WHOLE)
     shown = subprocess.run([sys.executable, "-c", _SCRIPT, project], check=True, stdout=subprocess.PIPE, text=True)
     wall_s, worker_bytes = map(float, shown.stdout.split())
     shutil.rmtree(project)
