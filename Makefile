@@ -13,10 +13,10 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes --c
 	--requirement pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro check test test-slow bench docs site links format lock dist clean
+.PHONY: help setup repro evaluate-pretrained check test test-slow bench docs site links format lock dist clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed  ## Make .venv from requirements.lock; TORCH=cpu takes the small build of torch
 
@@ -25,6 +25,12 @@ repro: setup  ## From nothing to a trained and evaluated model, and a described 
 	dvc repro
 	dvc repro data/library/dvc.yaml
 	backbeat metrics
+
+# What it is scored on: archives of E-GMD's layout, folders of recordings with annotations. What is not there is named.
+EVALUATE_ON ?= ../shared/data/e-gmd-excerpt.zip data/own/held-out-kits.zip ../shared/data/real
+
+evaluate-pretrained: setup  ## Score the packaged model; EVALUATE_ON="ARCHIVE FOLDER" on recordings of your own
+	backbeat evaluate-model --skip-absent --json reports/pretrained.json $(EVALUATE_ON)
 
 check: setup  ## Format, lint, types, import contracts, secrets, pipeline and workflow files, documents, file sizes
 	ruff format --check .

@@ -1,5 +1,8 @@
 """From activations to hits."""
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from backbeat.transcription import decode
-from backbeat.transcription.decode import all_peaks, find_peaks, join_peaks, transcribe_frames
+from backbeat.transcription.answers import Answer, pooled
+from backbeat.transcription.decode import Peaks, all_peaks, find_peaks, join_peaks, peaks_by_map, transcribe_frames
+
+CPU = torch.device("cpu")
 
 
 class LoudnessModel(nn.Module):
@@ -17,6 +23,19 @@ class LoudnessModel(nn.Module):
     def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         values = values.float()
         return values[..., :1] / 16 - 8, values[..., 1:2] / 255
+
+
+class TwoBandModel(nn.Module):
+    """Two classes: a band each for the onset logit, and for the velocity. Counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls += 1
+        values = values.float()
+        return values[..., :2] / 16 - 8, values[..., 2:] / 255
 
 
 def activation(length: int, *peaks: tuple[int, float]) -> np.ndarray:
@@ -78,7 +97,77 @@ def test_a_recording_in_pieces_gives_the_hits_of_the_whole(seed: int, cuts: list
 
 
 def test_silence_gives_no_hits() -> None:
-    assert len(all_peaks(LoudnessModel(), np.zeros((500, 4), np.uint8), 100.0, torch.device("cpu")).frame) == 0
+    assert len(all_peaks(LoudnessModel(), np.zeros((500, 4), np.uint8), 100.0, CPU).frame) == 0
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "CHUNK_FRAMES", 300)
+    monkeypatch.setattr(decode, "MARGIN_FRAMES", 20)
+
+
+def same(one: Peaks, other: Peaks) -> bool:
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in vars(one))
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_classes_are_pooled_before_peaks_are_found() -> None:
+    """Two neighbors that are one class are one hit, of the probability that any of them is there."""
+    values = np.zeros((900, 4), np.uint8)
+    values[100, 0], values[101, 1] = 128, 144
+    assert len(all_peaks(TwoBandModel(), values, 100.0, CPU).frame) == 2
+    peaks = all_peaks(TwoBandModel(), values, 100.0, CPU, [[0, 1]])
+    assert peaks.frame.tolist() == [101]
+    assert peaks.probability == pytest.approx([1 / (1 + np.exp(-1))], abs=0.001)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_one_pass_through_the_model_answers_in_all_maps() -> None:
+    values = np.random.default_rng(1).integers(0, 255, (1_000, 4), dtype=np.uint8)
+    maps = {"two": [[0], [1]], "swapped": [[1], [0]], "one": [[0, 1]], "first": [[0]]}
+    answers = [
+        Answer(class_map=name, classes=names, notes=[36] * len(names), members=members, thresholds=[0.9] * len(names))
+        for name, members in maps.items()
+        for names in [[f"class {index}" for index in range(len(members))]]
+    ]
+    model = TwoBandModel()
+    found = peaks_by_map(model, np.array_split(values, 7), 100.0, CPU, answers)
+    assert model.calls == 4
+    for answer, peaks in zip(answers, found, strict=True):
+        assert same(peaks, all_peaks(TwoBandModel(), values, 100.0, CPU, answer.members))
+    assert same(found[0], all_peaks(TwoBandModel(), values, 100.0, CPU))
+    assert found[0].of_class(1).frame.tolist() == found[1].of_class(0).frame.tolist()
+    logits, velocity = TwoBandModel()(torch.from_numpy(values))
+    heard, loudness = pooled(logits.sigmoid().numpy(), velocity.numpy(), [[0, 1]])
+    assert found[2].frame.tolist() == find_peaks(heard, loudness, 100.0).frame.tolist()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_chunks_side_by_side_give_the_same_in_the_same_order() -> None:
+    values = np.random.default_rng(1).integers(0, 255, (2_000, 4), dtype=np.uint8)
+    alone, beside = (
+        list(transcribe_frames(TwoBandModel(), [values], 100.0, CPU, workers=workers)) for workers in (0, 3)
+    )
+    assert [done for done, _ in alone] == [done for done, _ in beside]
+    assert all(same(one, other) for (_, one), (_, other) in zip(alone, beside, strict=True))
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(("workers", "chunks"), [(0, 1), (2, 3)])
+def test_no_more_is_read_than_is_worked_on(workers: int, chunks: int) -> None:
+    """An endless recording is no trouble: what is asked for ahead of the hits is a few chunks."""
+    read = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal read
+        while True:
+            read += 50
+            yield np.zeros((50, 4), np.uint8)
+
+    hits = transcribe_frames(LoudnessModel(), endless(), 100.0, CPU, workers=workers)
+    for done, _ in itertools.islice(hits, 10):
+        assert read <= done + (chunks - 1) * 300 + 20 + 50
+    hits.close()
 
 
 def _activations(model: nn.Module, values: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

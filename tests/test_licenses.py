@@ -17,6 +17,7 @@ from backbeat.datasets.licenses import licenses
 from backbeat.datasets.registry import load_registry
 from backbeat.errors import ConfigError
 from backbeat.transcription import weights
+from backbeat.transcription.answers import Answer
 from backbeat.transcription.model import DrumCRNN
 from one_dataset import BODY, HASTY, new_project, record_of
 
@@ -124,9 +125,10 @@ def test_model_leads_to_what_it_was_trained_on(tmp_path: Path, monkeypatch: pyte
         dataset="groove", license="CC-BY-4.0", data="", class_of_pitch="", held_out_kits=[], train={},
         onset_tolerance_s=0.05, revision=None,
     )  # fmt: skip
+    answer = Answer(class_map="hits", classes=["hit"], notes=[38], members=[[0]], thresholds=[0.5])
     card = weights.ModelCard(
-        format_version=1, features=params.preprocess.features, class_map="hits", classes=["hit"], notes=[38],
-        thresholds=[0.5], channels=4, recurrent_units=8, provenance=provenance,
+        format_version=2, features=params.preprocess.features, class_map="hits", classes=["hit"],
+        answers={"hits": answer}, default_answer="hits", channels=4, recurrent_units=8, provenance=provenance,
     )  # fmt: skip
     torch.manual_seed(1)
     weights.save_model(DrumCRNN(params.preprocess.features.mels, 1, 4, 8, 0.0), card, tmp_path / "model.safetensors")

@@ -15,9 +15,13 @@ import torch
 from safetensors.torch import load_file
 
 from backbeat.config import load_params
+from backbeat.drums.classes import class_map, load_drums
 from backbeat.errors import BackbeatError, ConfigError, ShardError
+from backbeat.transcription.answers import coarser_maps
 from backbeat.transcription.augment import augment
-from backbeat.transcription.dataset import Windows, open_shards, recordings_digest, sequences_of
+from backbeat.transcription.dataset import Windows, open_shards, recordings_digest, reference_by_class, sequences_of
+from backbeat.transcription.decode import all_peaks
+from backbeat.transcription.metrics import choose_thresholds
 from backbeat.transcription.train import TrainResult, train
 from backbeat.transcription.trainer import Hardware
 from backbeat.transcription.training import onset_velocity_loss
@@ -75,6 +79,28 @@ def test_the_model_says_what_it_came_from(project: Path) -> None:
     assert len(card.provenance.data) == 64
     assert card.provenance.train["seed"] == load_params(project).train.seed
     assert card.provenance.held_out_kits == [2]
+
+
+def test_thresholds_are_chosen_for_every_map_that_the_model_answers_in(trained_project: Path) -> None:
+    model, card = load_model(trained_project / MODEL, torch.device("cpu"))
+    params, drums = load_params(trained_project), load_drums(trained_project)
+    assert card.default_answer == card.class_map == params.train.classes
+    native = class_map(drums, card.class_map)
+    assert card.answers.keys() == {coarse.name for coarse, _ in coarser_maps(drums, native)} > {card.class_map}
+    rate_hz, tolerance_s = card.features.frame_rate_hz, params.evaluate.onset_tolerance_s
+    heard = sequences_of(open_shards(shards_of(trained_project)), "validation", without_kits=frozenset([2]))
+    for name, answer in card.answers.items():
+        classes = class_map(drums, name)
+        pairs = [
+            (
+                reference_by_class(one.onsets(), classes, rate_hz),
+                all_peaks(model, one.frames(), rate_hz, torch.device("cpu"), answer.members),
+            )
+            for one in heard
+        ]
+        assert answer.thresholds == choose_thresholds(pairs, len(classes.classes), tolerance_s).tolist()
+        # Of the same class, in maps with the same instruments for it.
+        assert answer.thresholds[0] == card.thresholds[0]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(project: Path) -> None:

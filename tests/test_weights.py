@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from backbeat.config import load_params
 from backbeat.drums.classes import class_map, load_drums
 from backbeat.errors import ModelError
+from backbeat.transcription.answers import untuned_answers
 from backbeat.transcription.model import DrumCRNN
 from backbeat.transcription.weights import ModelCard, Provenance, check_fits, load_model, save_model
 
@@ -18,14 +19,15 @@ CPU = torch.device("cpu")
 
 
 def small_card(name: str = "adtof5") -> ModelCard:
-    classes = class_map(load_drums(PROJECT), name)
+    table = load_drums(PROJECT)
+    classes = class_map(table, name)
     return ModelCard(
-        format_version=1,
+        format_version=2,
         features=load_params(PROJECT).preprocess.features,
         class_map=classes.name,
         classes=list(classes.classes),
-        notes=list(classes.notes),
-        thresholds=[0.5] * len(classes.classes),
+        answers={answer.class_map: answer for _, answer in untuned_answers(table, classes)},
+        default_answer=name,
         channels=4,
         recurrent_units=4,
         provenance=Provenance(
@@ -87,13 +89,52 @@ def test_a_damaged_model_is_one_clear_error(saved: Path, damage: str) -> None:
         load_model(saved, CPU)
 
 
-@pytest.mark.parametrize("change", [{"format_version": 2}, {"thresholds": [0.5]}, {"provenance": {}}], ids=str)
-def test_a_card_that_contradicts_itself_is_refused(saved: Path, change: dict[str, object]) -> None:
+HITS3 = small_card().answers["hits3"].model_dump()
+ADTOF5 = small_card().answers["adtof5"].model_dump()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"format_version": 1}, "should be 2, got 1"),
+        ({"provenance": {}}, "provenance.dataset: Field required"),
+        ({"answers": {"hits3": HITS3}}, "no answer in the class map that the model was trained on"),
+        ({"answers": {"adtof5": ADTOF5 | {"members": [[1], [0], [2], [3], [4]]}}}, "its own and only member"),
+        ({"answers": {"adtof5": ADTOF5, "hits3": ADTOF5}}, "the answer hits3 is one in adtof5"),
+        ({"answers": {"adtof5": ADTOF5, "hits3": HITS3 | {"members": [[0], [1], [9]]}}}, "no classes of the model"),
+        ({"default_answer": "drums7"}, "the default answer is none of the answers"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_card_that_contradicts_itself_is_refused(saved: Path, change: dict[str, object], why: str) -> None:
     tensors = load_file(saved)
     content = small_card().model_dump() | change
     save_file(tensors, saved, metadata={"backbeat": json.dumps(content)})
-    with pytest.raises(ModelError, match="not a whole model file"):
+    with pytest.raises(ModelError, match=f"not a whole model file(.|\n)*{why}"):
         load_model(saved, CPU)
+
+
+def test_an_answer_that_the_model_has_not_got_names_those_it_has() -> None:
+    card = small_card()
+    assert card.answer() == card.answer("adtof5")
+    assert card.answer("hits3").classes == ["kick", "snare", "hi_hat"]
+    with pytest.raises(ModelError, match=r"does not answer in the class map drums7(.|\n)*expected: hits3, adtof5"):
+        card.answer("drums7")
+
+
+def test_half_the_bytes_answer_the_same(saved: Path, tmp_path: Path) -> None:
+    card = small_card().model_copy(update={"channels": 16, "recurrent_units": 16})
+    for name, half in (("whole", False), ("half", True), ("again", True)):
+        save_model(small_model(card), card, tmp_path / name, half=half)
+    whole, half = (load_model(tmp_path / name, CPU)[0] for name in ("whole", "half"))
+    assert {tensor.dtype for tensor in half.parameters()} == {torch.float32}
+    values = torch.randint(0, 255, (1, 50, card.features.mels))
+    with torch.inference_mode():
+        for one, other in zip(whole(values), half(values), strict=True):
+            torch.testing.assert_close(one, other, atol=0.01, rtol=0.01)
+    weights_bytes = {name: sum(t.nbytes for t in load_file(tmp_path / name).values()) for name in ("whole", "half")}
+    assert weights_bytes["half"] < 0.53 * weights_bytes["whole"]
+    assert (tmp_path / "half").read_bytes() == (tmp_path / "again").read_bytes()
 
 
 def test_a_missing_model_says_how_to_get_one(tmp_path: Path) -> None:

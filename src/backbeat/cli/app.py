@@ -16,10 +16,12 @@ try:
         codespace,
         datasets,
         doctor,
+        expand,
         experiments,
         init,
         library,
         pipeline,
+        pretrained,
         report,
         storage,
         verify,
@@ -40,8 +42,10 @@ app.add_typer(experiments.app, name="experiments")
 app.add_typer(library.app, name="library")
 app.add_typer(storage.app, name="storage")
 doctor.register(app)
+expand.register(app)
 init.register(app)
 pipeline.register(app)
+pretrained.register(app)
 report.register(app)
 verify.register(app)
 

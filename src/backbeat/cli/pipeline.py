@@ -25,7 +25,7 @@ _SET_NAMES = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the program."""
-    for command in (preprocess, train, evaluate, metrics, transcribe):
+    for command in (preprocess, train, evaluate, metrics, transcribe, package_model):
         app.command()(command)
 
 
@@ -103,24 +103,52 @@ def metrics() -> None:
 def transcribe(
     recordings: Annotated[list[Path], typer.Argument(help="Sound files: WAV, AIFF, FLAC, Ogg or MP3.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("transcriptions"),
-    model: Annotated[Path | None, typer.Option(help="A model file. Default: the project's own.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model file, such as the project's own, models/transcriber.safetensors. "
+            "Default: the one that comes with the program."
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Class map to answer in, such as adtof5. Default: the model's choice.")
+    ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Also write the hits as CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Also write the hits as JSON.")] = False,
 ) -> None:
     """Write a drum MIDI file for each recording."""
     need_training_packages()
+    from backbeat.transcription.packaged import packaged_model
     from backbeat.transcription.transcribe import transcribe as run
-    from backbeat.transcription.weights import MODEL_FILE
 
-    model_file = model or find_project() / MODEL_FILE
-    card, done = run(recordings, output, model_file, as_csv=as_csv, as_json=as_json)
+    model_file = model or packaged_model()
+    card, done = run(recordings, output, model_file, classes=classes, as_csv=as_csv, as_json=as_json)
+    answer = card.answer(classes)
     console = Console(highlight=False)
     trained_on = card.provenance.dataset
     console.print(f"model {model_file.name}, trained on {trained_on}")
-    console.print(f"classes {', '.join(card.classes)} ({card.class_map})")
+    console.print(f"classes {', '.join(answer.classes)} ({answer.class_map})")
     for one in done:
         speed = one.duration_s / one.elapsed_s
         console.print(f"{one.midi}  {len(one.hits):,} hits in {one.duration_s:.1f} s  ({speed:.0f}x real time)")
+
+
+def package_model(
+    model: Annotated[Path, typer.Argument(help="A trained model, such as models/transcriber.safetensors.")],
+    answer: Annotated[
+        str | None, typer.Option(help="Class map to answer in if none is asked for. Default: as the model has it.")
+    ] = None,
+) -> None:
+    """Make a trained model the one that comes with the program."""
+    need_training_packages()
+    from backbeat.transcription.packaged import package_model as run
+
+    file, card = run(find_project(), model, answer)
+    console = Console(highlight=False)
+    console.print(f"{file.name}  {file.stat().st_size:,} bytes, answers in {card.default_answer} by default")
+    revision = card.provenance.revision
+    if revision is None or revision.endswith("-dirty"):
+        console.print("it was trained with changes that are in no commit: nobody can train it again", style="yellow")
 
 
 def _score_table(scores: dict[str, Any]) -> Table:

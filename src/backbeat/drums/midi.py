@@ -41,6 +41,10 @@ class Onsets:
     def __len__(self) -> int:
         return len(self.onset_s)
 
+    def where(self, kept: NDArray[np.bool_]) -> Onsets:
+        """Return the hits that a mask of shape (onsets,) keeps."""
+        return Onsets(self.onset_s[kept], self.pitch[kept], self.velocity[kept])
+
 
 def read_onsets(content: bytes, name: str = "MIDI file") -> Onsets:
     """Return the notes of a MIDI file as onsets, of all tracks and channels.

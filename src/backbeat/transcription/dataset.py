@@ -9,7 +9,7 @@ and counts only where the label is above zero.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,6 +129,7 @@ class WindowDataset(Dataset[Windows]):
         label_frames: int,
         frame_rate_hz: float,
         seed: int,
+        tempo_jitter: float = 0.0,
     ) -> None:
         self._sequences = sequences
         self._class_map = class_map
@@ -136,18 +137,25 @@ class WindowDataset(Dataset[Windows]):
         self._label_frames = label_frames
         self._frame_rate_hz = frame_rate_hz
         self._seed = seed
+        self._tempo_jitter = tempo_jitter
         self._ends = np.cumsum([sequence.n_frames for sequence in sequences])
 
     def __getitem__(self, index: int) -> Windows:
         rng = np.random.default_rng((self._seed, index))
         place = int(rng.integers(self._ends[-1]))
         sequence = self._sequences[int(np.searchsorted(self._ends, place, side="right"))]
-        start = int(rng.integers(max(1, sequence.n_frames - self._window_frames + 1)))
-        count = min(self._window_frames, sequence.n_frames)
+        # Played faster: more of the recording in the same window, and the hits closer together.
+        tempo = 1 + self._tempo_jitter * float(rng.uniform(-1, 1))
+        span = round(self._window_frames * tempo)
+        start = int(rng.integers(max(1, sequence.n_frames - span + 1)))
+        read = sequence.shard.read(sequence.first_frame + start, min(span, sequence.n_frames))
+        count = min(self._window_frames, int(len(read) / tempo))
         values = np.zeros((self._window_frames, sequence.shard.mels), np.uint8)
-        values[:count] = sequence.shard.read(sequence.first_frame + start, count)
+        values[:count] = read[np.minimum((np.arange(count) * tempo).round().astype(np.int64), len(read) - 1)]
+        onsets = sequence.onsets()
+        shown = replace(onsets, onset_s=(onsets.onset_s - start / self._frame_rate_hz) / tempo)
         onset, velocity = make_targets(
-            sequence.onsets(), self._class_map, start, self._window_frames, self._frame_rate_hz, self._label_frames
+            shown, self._class_map, 0, self._window_frames, self._frame_rate_hz, self._label_frames
         )
         valid = np.zeros(self._window_frames, np.float32)
         valid[:count] = 1.0

@@ -41,6 +41,10 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.found + other.found, self.wrong + other.wrong, self.missed + other.missed)
 
+    def of_class(self, index: int) -> Counts:
+        """Return the counts of one class, as arrays of shape (1,)."""
+        return Counts(*(counts[index : index + 1] for counts in (self.found, self.wrong, self.missed)))
+
     @property
     def by_class(self) -> NDArray[np.float64]:
         """F1 of each class; nan where a class neither occurs nor is estimated."""

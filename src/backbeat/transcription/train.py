@@ -23,7 +23,7 @@ import torch
 from lightning.pytorch.callbacks import Timer
 from torch.utils.data import DataLoader
 
-from backbeat.config import FeatureParams, Params, TrainParams, load_params
+from backbeat.config import EvaluateParams, FeatureParams, Params, TrainParams, load_params
 from backbeat.datasets.intended_use import require_use
 from backbeat.datasets.registry import load_record
 from backbeat.drums.classes import ClassMap, class_map, load_drums
@@ -32,6 +32,7 @@ from backbeat.errors import ConfigError, ShardError
 from backbeat.provenance import digest_of, file_digest, git_revision
 from backbeat.storage.staging import link_folder, new_file, open_staging
 from backbeat.transcription import weights
+from backbeat.transcription.answers import Answer, untuned_answers
 from backbeat.transcription.dataset import (
     SequenceRef,
     StepSampler,
@@ -39,8 +40,11 @@ from backbeat.transcription.dataset import (
     Windows,
     data_digest,
     open_shards,
+    reference_by_class,
     sequences_of,
 )
+from backbeat.transcription.decode import Peaks, peaks_by_map
+from backbeat.transcription.metrics import Reference, choose_thresholds
 from backbeat.transcription.trainer import Hardware, make_trainer
 from backbeat.transcription.training import TranscriptionTask
 
@@ -64,7 +68,7 @@ class TrainResult:
 
 
 def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path | None = None) -> TrainResult:
-    """Train on the processed data set and write the best epoch's weights with its thresholds.
+    """Train on the processed data set and write the best epoch's weights with the thresholds of all its answers.
 
     Args:
         project: root of the repository.
@@ -78,7 +82,8 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
     require_use(load_record(project, params.dataset), params.intended_use)
     shards = open_shards(project / "data" / "processed" / params.dataset)
     features = FeatureParams.model_validate(shards[0].attributes["features"])
-    classes = class_map(load_drums(project), params.train.classes)
+    drums = load_drums(project)
+    classes = class_map(drums, params.train.classes)
     provenance = _provenance(project, params, shards, classes)
     run_digest = digest_of([_code_digest(), provenance.model_dump(mode="json", exclude={"revision"})])
     run_folder = open_staging(project).entry("training", run_digest, "")
@@ -105,17 +110,9 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
     best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     task.load_state_dict(torch.load(best, weights_only=True, map_location="cpu")["state_dict"])
     task.to(trainer.strategy.root_device)
-    card = weights.ModelCard(
-        format_version=1,
-        features=features,
-        class_map=classes.name,
-        classes=list(classes.classes),
-        notes=list(classes.notes),
-        thresholds=[float(threshold) for threshold in task.thresholds()],
-        channels=params.train.channels,
-        recurrent_units=params.train.recurrent_units,
-        provenance=provenance,
-    )
+    task.model.eval()
+    answers = _tuned_answers(task, validation, untuned_answers(drums, classes), features, params.evaluate)
+    card = _card(params.train, classes, features, answers, provenance)
     # The others have read the checkpoint, too, before it goes.
     trainer.strategy.barrier()
     if trainer.is_global_zero:
@@ -128,6 +125,48 @@ def train(project: Path, *, hardware: Hardware | None = None, tensorboard: Path 
         epochs=trainer.current_epoch,
         validation_f1=float(trainer.checkpoint_callback.best_model_score),  # type: ignore[union-attr]
         resumed=resumed,
+    )
+
+
+def _tuned_answers(
+    task: TranscriptionTask,
+    validation: list[SequenceRef],
+    maps: list[tuple[ClassMap, Answer]],
+    features: FeatureParams,
+    params: EvaluateParams,
+) -> dict[str, Answer]:
+    """Return the answer in each class map with its best thresholds; each sequence goes through the model once."""
+    rate_hz, answers = features.frame_rate_hz, [answer for _, answer in maps]
+    scored: list[list[tuple[Reference, Peaks]]] = [[] for _ in maps]
+    for sequence in validation:
+        onsets = sequence.onsets()
+        peaks_of = peaks_by_map(task.model, [sequence.frames()], rate_hz, task.device, answers)
+        for (classes, _), peaks, pairs in zip(maps, peaks_of, scored, strict=True):
+            pairs.append((reference_by_class(onsets, classes, rate_hz), peaks))
+    tuned = {}
+    for answer, pairs in zip(answers, scored, strict=True):
+        thresholds = choose_thresholds(pairs, len(answer.classes), params.onset_tolerance_s)
+        tuned[answer.class_map] = answer.model_copy(update={"thresholds": thresholds.tolist()})
+    return tuned
+
+
+def _card(
+    params: TrainParams,
+    classes: ClassMap,
+    features: FeatureParams,
+    answers: dict[str, Answer],
+    provenance: weights.Provenance,
+) -> weights.ModelCard:
+    return weights.ModelCard(
+        format_version=2,
+        features=features,
+        class_map=classes.name,
+        classes=list(classes.classes),
+        answers=answers,
+        default_answer=classes.name,
+        channels=params.channels,
+        recurrent_units=params.recurrent_units,
+        provenance=provenance,
     )
 
 
@@ -172,6 +211,7 @@ def _loader(
         label_frames=params.label_frames,
         frame_rate_hz=features.frame_rate_hz,
         seed=params.seed,
+        tempo_jitter=params.tempo_jitter,
     )
     if params.batch_windows % trainer.world_size:
         expected = f"a multiple of the {trainer.world_size} devices"

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -112,11 +111,6 @@ class TranscriptionTask(lightning.LightningModule):
         ]
         self.model.train(was_training)
         return scored
-
-    def thresholds(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return the best threshold of each class on the validation sequences, shape (classes,)."""
-        scored = self.estimate(self._validation)
-        return choose_thresholds(scored, len(self._class_map.classes), self._tolerance_s)
 
     def configure_optimizers(self) -> Any:
         """AdamW under a one-cycle learning rate (Smith & Topin 2017)."""

@@ -1,14 +1,17 @@
 """Transcribing recordings: any length in bounded memory, any format that is read, MIDI out.
 
 The recording is decoded, turned into a spectrogram and sent through the model piece by piece; what stays in memory
-is one chunk and the hits.
+are a few chunks and the hits. On a CPU, chunks go through the model side by side, each in a thread of its own: its
+recurrent layer is a long row of products that are too small to be shared.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,14 @@ from backbeat.drums.midi import Onsets, write_onsets
 from backbeat.errors import AudioError
 from backbeat.progress import progress
 from backbeat.storage.staging import new_file
+from backbeat.transcription.answers import Answer
 from backbeat.transcription.decode import Peaks, join_peaks, transcribe_frames
 from backbeat.transcription.weights import ModelCard, load_model
 
 COLUMNS = ("onset_s", "class", "note", "velocity", "probability")
+
+# Chunks that are in the model at once, at most: each takes some 150 MB, and one thread decodes for all of them.
+MOST_WORKERS = 4
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,13 @@ class Transcription:
 
 
 def transcribe(
-    recordings: list[Path], output: Path, model_file: Path, *, as_csv: bool = False, as_json: bool = False
+    recordings: list[Path],
+    output: Path,
+    model_file: Path,
+    *,
+    classes: str | None = None,
+    as_csv: bool = False,
+    as_json: bool = False,
 ) -> tuple[ModelCard, list[Transcription]]:
     """Write `<name>.mid` into `output` for each recording, and a table of hits where asked.
 
@@ -60,11 +73,12 @@ def transcribe(
         recordings: WAV, AIFF, FLAC, Ogg or MP3 files of any rate and channel count.
         output: folder, made if need be.
         model_file: a Backbeat model.
+        classes: the class map to answer in; default: the model's own choice.
         as_csv: also write `<name>.csv`.
         as_json: also write `<name>.json`.
 
     Raises:
-        ModelError: if the model cannot be loaded.
+        ModelError: if the model cannot be loaded, or does not answer in that class map.
         AudioError: if a recording cannot be read, or two would have the same output. What can be known beforehand is
             known before anything is written.
     """
@@ -76,30 +90,49 @@ def transcribe(
         read_info(recording, recording.name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, card = load_model(model_file, device)
+    answer = card.answer(classes)
     done = []
     for recording in recordings:
         started = time.perf_counter()
-        duration_s, hits = find_hits(recording, model, card, device)
+        duration_s, hits = find_hits(recording, model, card, device, answer)
         midi = output / f"{recording.stem}.mid"
         _write_midi(midi, hits)
         if as_csv:
             _write_csv(midi.with_suffix(".csv"), hits)
         if as_json:
-            _write_json(midi.with_suffix(".json"), recording, model_file, card, hits)
+            _write_json(midi.with_suffix(".json"), recording, model_file, card, answer, hits)
         done.append(Transcription(recording, duration_s, time.perf_counter() - started, hits, midi))
     return card, done
 
 
-def find_hits(recording: Path, model: nn.Module, card: ModelCard, device: torch.device) -> tuple[float, list[Hit]]:
-    """Return the length in seconds of a recording and its hits in order of time."""
+def find_hits(
+    recording: Path, model: nn.Module, card: ModelCard, device: torch.device, answer: Answer | None = None
+) -> tuple[float, list[Hit]]:
+    """Return the length in seconds of a recording and its hits in order of time.
+
+    Args:
+        recording: a sound file.
+        model: the model in evaluation mode.
+        card: what it says of itself.
+        device: where it is.
+        answer: the class map to answer in; default: the model's own choice.
+
+    Raises:
+        AudioError: if the recording cannot be read.
+    """
+    answer = answer or card.answer()
     info = read_info(recording, recording.name)
     features = card.features
     blocks = mono_blocks(recording, recording.name, features.sample_rate_hz)
     pieces = LogMel(features).stream(blocks)
+    rate_hz, members = features.frame_rate_hz, answer.members
     parts: list[Peaks] = []
-    thresholds, seen = np.array(card.thresholds), 0
-    with progress(recording.name, round(info.duration_s * features.frame_rate_hz), unit="frames") as advance:
-        for frames, peaks in transcribe_frames(model, pieces, features.frame_rate_hz, device):
+    thresholds, seen = np.array(answer.thresholds), 0
+    with (
+        _threads_of_its_own() as workers,
+        progress(recording.name, round(info.duration_s * rate_hz), unit="frames") as advance,
+    ):
+        for frames, peaks in transcribe_frames(model, pieces, rate_hz, device, members, workers=workers):
             parts.append(peaks.above(thresholds))
             advance(frames - seen)
             seen = frames
@@ -108,14 +141,25 @@ def find_hits(recording: Path, model: nn.Module, card: ModelCard, device: torch.
     hits = [
         Hit(
             onset_s=round(float(peaks.onset_s[i]), 4),
-            drum=card.classes[peaks.class_index[i]],
-            note=card.notes[peaks.class_index[i]],
+            drum=answer.classes[peaks.class_index[i]],
+            note=answer.notes[peaks.class_index[i]],
             velocity=max(1, round(127 * float(peaks.velocity[i]))),
             probability=round(float(peaks.probability[i]), 4),
         )
         for i in order
     ]
     return info.duration_s, hits
+
+
+@contextlib.contextmanager
+def _threads_of_its_own() -> Iterator[int]:
+    """Let every operation of PyTorch keep to the thread it is called in; yields how many such threads there may be."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield min(MOST_WORKERS, threads)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _write_midi(path: Path, hits: list[Hit]) -> None:
@@ -135,11 +179,13 @@ def _write_csv(path: Path, hits: list[Hit]) -> None:
         table.writerows((hit.onset_s, hit.drum, hit.note, hit.velocity, hit.probability) for hit in hits)
 
 
-def _write_json(path: Path, recording: Path, model_file: Path, card: ModelCard, hits: list[Hit]) -> None:
+def _write_json(
+    path: Path, recording: Path, model_file: Path, card: ModelCard, answer: Answer, hits: list[Hit]
+) -> None:
     content: dict[str, Any] = {
         "recording": recording.name,
         "model": model_file.name,
-        "class_map": card.class_map,
+        "class_map": answer.class_map,
         "provenance": card.provenance.model_dump(),
         "hits": [
             dict(zip(COLUMNS, (hit.onset_s, hit.drum, hit.note, hit.velocity, hit.probability), strict=True))

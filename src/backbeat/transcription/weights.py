@@ -1,7 +1,8 @@
 """Model files: weights as safetensors, with everything in the header that it takes to use and to trace them.
 
 A safetensors file holds numbers and text, never code: loading one from a stranger can disappoint, but not run
-anything. The header names the features the model was trained on, its classes and thresholds, and where it came from.
+anything. The header names the features the model was trained on, its classes, the class maps it answers in with their
+thresholds, and where it came from.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from backbeat.config import FeatureParams, Strict, validated
 from backbeat.drums.classes import ClassMap
 from backbeat.errors import ConfigError, ModelError
 from backbeat.storage.staging import new_file
+from backbeat.transcription.answers import Answer
 from backbeat.transcription.model import DrumCRNN
 
 # Where the stage `train` puts its model, in the project.
@@ -52,34 +54,86 @@ class Provenance(Strict):
 
 
 class ModelCard(Strict):
-    """What a model file says of itself."""
+    """What a model file says of itself.
 
-    format_version: Literal[1]
+    Attributes:
+        features: the spectrogram it hears.
+        class_map: the native class map: the one that it was trained on.
+        classes: the classes of that.
+        answers: by name, the class maps that it answers in, the native one among them.
+        default_answer: the one of them that is given if none is asked for.
+        channels: width of its convolutions.
+        recurrent_units: width of each direction of its recurrent layer.
+        provenance: what it came from.
+    """
+
+    format_version: Literal[2]
     features: FeatureParams
     class_map: str
     classes: Annotated[list[str], Field(min_length=1)]
-    notes: list[int]
-    thresholds: list[float]
+    answers: dict[str, Answer]
+    default_answer: str
     channels: int
     recurrent_units: int
     provenance: Provenance
 
     @model_validator(mode="after")
-    def _one_of_each_class(self) -> ModelCard:
-        if not len(self.classes) == len(self.notes) == len(self.thresholds):
-            raise ValueError("classes, notes and thresholds are not equally many")
+    def _answers_are_of_its_classes(self) -> ModelCard:
+        native = self.answers.get(self.class_map)
+        if native is None or native.classes != self.classes:
+            raise ValueError("there is no answer in the class map that the model was trained on")
+        if native.members != [[index] for index in range(len(self.classes))]:
+            raise ValueError("a class of the model is not its own and only member")
+        if self.default_answer not in self.answers:
+            raise ValueError("the default answer is none of the answers")
+        for name, answer in self.answers.items():
+            if answer.class_map != name:
+                raise ValueError(f"the answer {name} is one in {answer.class_map}")
+            if not {index for of in answer.members for index in of} <= set(range(len(self.classes))):
+                raise ValueError(f"the answer {name} has members that are no classes of the model")
         return self
 
+    @property
+    def thresholds(self) -> list[float]:
+        """The thresholds of the native classes."""
+        return self.answers[self.class_map].thresholds
 
-def save_model(model: DrumCRNN, card: ModelCard, path: Path) -> None:
-    """Write a model file, complete or not at all."""
+    def answer(self, name: str | None = None) -> Answer:
+        """Return the answer in a class map; without a name the default one.
+
+        Raises:
+            ModelError: if the model does not answer in that map.
+        """
+        found = self.answers.get(name or self.default_answer)
+        if found is None:
+            raise ModelError(
+                f"the model does not answer in the class map {name}",
+                expected=", ".join(self.answers),
+                got=name,
+                next_step="ask for one of these, or train a model on that map: train.classes in params.yaml",
+            )
+        return found
+
+
+def save_model(model: DrumCRNN, card: ModelCard, path: Path, *, half: bool = False) -> None:
+    """Write a model file, complete or not at all.
+
+    Args:
+        model: what is saved.
+        card: what is said of it.
+        path: the file.
+        half: whether weights are written as 16-bit floats, in half the space; `load_model` widens them again. Biases
+            and statistics stay as they are: there are few, and a variance can be too small for 16 bits.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(model.state_dict().items())}
+    if half:
+        tensors = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in tensors.items()}
     with new_file(path) as part:
         save_file(tensors, part, metadata={_HEADER_KEY: json.dumps(card.model_dump(), sort_keys=True)})
 
 
 def load_model(path: Path, device: torch.device) -> tuple[DrumCRNN, ModelCard]:
-    """Load a model file for use (in evaluation mode, on `device`).
+    """Load a model file for use: in evaluation mode, on `device`, in 32-bit floats.
 
     Raises:
         ModelError: if the file is missing, damaged, or not such a file.
@@ -96,13 +150,14 @@ def load_model(path: Path, device: torch.device) -> tuple[DrumCRNN, ModelCard]:
         model.load_state_dict(tensors)
     except (SafetensorError, OSError, ConfigError, json.JSONDecodeError, RuntimeError) as error:
         step = "train again: dvc repro train"
-        raise ModelError(f"{path} is not a whole model file", expected="a Backbeat model, version 1",
-                         got=str(error).splitlines()[0], next_step=step) from error  # fmt: skip
+        got = error.got if isinstance(error, ConfigError) and error.got else str(error).splitlines()[0]
+        raise ModelError(f"{path} is not a whole model file", expected="a Backbeat model, version 2",
+                         got=got, next_step=step) from error  # fmt: skip
     return model.to(device).eval(), card
 
 
 def check_fits(card: ModelCard, class_map: ClassMap, features: FeatureParams, path: Path) -> None:
-    """Check that a model answers in this class map and hears these features.
+    """Check that a model was trained on this class map and hears these features.
 
     Raises:
         ModelError: if it was trained on another map or other features.

@@ -1,0 +1,248 @@
+"""Kits: which sounds a drum set has, tuned, damped, equalized and balanced as nobody has heard it before.
+
+A kit begins with one source, and some groups of its pieces are of another one: that is how a hundred kits come from
+thirty sources. All draws are made from the seed, the role and the number of the kit, whatever else is rendered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from backbeat.rendering.bank import SAMPLE_RATE_HZ, Audio, Bank, OneShot
+from backbeat.rendering.recipe import KitDraws, Range
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "kick": ("kick",),
+    "snare": ("snare", "snare_rim", "cross_stick"),
+    "toms": ("tom_high", "tom_mid", "tom_low"),
+    "hats": ("hat_closed", "hat_open", "hat_pedal"),
+    "ride": ("ride", "bell"),
+    "crashes": ("crash",),
+}
+"""What is bought, and so exchanged, together."""
+
+# What stands in for a piece that a source lacks, with a ratio on its tuning; the first one that is there.
+_INSTEAD: dict[str, tuple[tuple[str, float], ...]] = {
+    "snare_rim": (("snare", 1.06),),
+    "cross_stick": (("snare_rim", 1.5), ("snare", 1.8)),
+    "tom_high": (("tom_mid", 1.22), ("tom_low", 1.5)),
+    "tom_mid": (("tom_high", 0.82), ("tom_low", 1.22)),
+    "tom_low": (("tom_mid", 0.8), ("tom_high", 0.67)),
+    "hat_pedal": (("hat_closed", 0.9),),
+    "hat_open": (("crash", 1.3),),
+    "bell": (("ride", 1.12),),
+    "ride": (("crash", 1.2),),
+    "crash": (("ride", 0.8),),
+}
+
+# What is shorter than that which stands in for it.
+_SHORTER = frozenset({"cross_stick", "hat_pedal"})
+
+# The usual balance of a mix, peaks against the kick's.
+_BALANCE_DB = {
+    "kick": 0.0, "snare": -1.0, "snare_rim": 0.0, "cross_stick": -6.0, "tom_high": -2.0, "tom_mid": -2.0,
+    "tom_low": -1.5, "hat_closed": -11.0, "hat_open": -9.5, "hat_pedal": -15.0,
+    "ride": -11.0, "bell": -9.0, "crash": -5.0,
+}  # fmt: skip
+
+# Cymbals and hats come in pairs: another pad is another stick on the same metal, or the second crash of a kit.
+_SECOND_CRASH = frozenset({57, 52})
+_EDGES = frozenset({22, 26, 55, 52, 59})
+
+# A stroke this much softer than the sound was struck loses treble.
+_SOFTENED_FORCE = 0.2
+
+# So many sounds of one instrument are enough for a kit; preparing them takes most of the time.
+_MOST_SHOTS = 12
+
+# The tuning of single pieces against their group.
+_PIECE_SEMITONES = 0.6
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One pad: its sounds sorted by force, its gain, and which group's microphone it stands before."""
+
+    shots: tuple[OneShot, ...]
+    gain: float
+    group: str
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A drum set, ready to be played.
+
+    Attributes:
+        number: in the archive.
+        name: what it begins with, for the table.
+        voices: by MIDI note.
+        velocity_power: amplitude is (velocity / 127) to this power.
+        choke_s: time constant of a closing hat.
+        wires_gain: how loud the wires answer other drums.
+        sources: names of the sources that are in it.
+    """
+
+    number: int
+    name: str
+    voices: dict[int, Voice]
+    velocity_power: float
+    choke_s: float
+    wires_gain: float
+    sources: tuple[str, ...]
+
+    def sounds(self, pitch: int) -> bool:
+        """Return whether a pad is heard at all; not every source has every piece."""
+        return pitch in self.voices and bool(self.voices[pitch].shots)
+
+
+def draw_kit(
+    number: int, banks: list[Bank], instrument_of: dict[int, str], draws: KitDraws, rng: np.random.Generator
+) -> Kit:
+    """Draw a kit.
+
+    Args:
+        number: of the kit.
+        banks: what may be in it; the first one is what it begins with.
+        instrument_of: the pads of the kit and what they are.
+        draws: how widely.
+        rng: where the draws come from.
+    """
+    voices: dict[int, Voice] = {}
+    used = []
+    for group, instruments in GROUPS.items():
+        bank = _bank_for(group, banks, draws, rng)
+        used.append(bank.source)
+        change = _Change.drawn(draws, rng)
+        loose = group == "hats" and rng.random() < draws.loose_hat
+        level_db = drawn(draws.level_db, rng)
+        for instrument in instruments:
+            piece = change.of_piece(rng)
+            shots = _loosened(bank, rng) if loose and instrument == "hat_closed" else _found(bank, banks, instrument)
+            shots = _thinned(shots, rng)
+            for pitch in sorted(pitch for pitch, name in instrument_of.items() if name == instrument):
+                heard = change.of_piece(rng) if pitch in _SECOND_CRASH else piece
+                edge_db = 2.0 if pitch in _EDGES else 0.0
+                gain = 10 ** ((_BALANCE_DB[instrument] + level_db + edge_db) / 20)
+                voices[pitch] = Voice(tuple(heard.applied(shot) for shot in shots), gain, group)
+    return Kit(
+        number=number,
+        name=f"{banks[0].source} {number}",
+        voices=voices,
+        velocity_power=drawn(draws.velocity_power, rng),
+        choke_s=drawn(draws.choke_s, rng),
+        wires_gain=10 ** (drawn(draws.wires_db, rng) / 20),
+        sources=tuple(sorted(set(used))),
+    )
+
+
+def drawn(width: Range, rng: np.random.Generator) -> float:
+    """Draw from a range."""
+    return float(rng.uniform(width.low, width.high))
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What happens to the sounds of a group: pitch as a ratio, decay as a ratio, an equalizer in dB."""
+
+    tuning: float
+    decay: float
+    tilt_db: float
+    bell_db: float
+    bell_octave: float
+
+    @staticmethod
+    def drawn(draws: KitDraws, rng: np.random.Generator) -> _Change:
+        return _Change(
+            tuning=2 ** (drawn(draws.tuning_semitones, rng) / 12),
+            decay=min(1.0, drawn(draws.decay, rng)),
+            tilt_db=float(rng.uniform(-6, 6)),
+            bell_db=float(rng.uniform(-6, 6)),
+            bell_octave=float(rng.uniform(0, 8)),
+        )
+
+    def of_piece(self, rng: np.random.Generator) -> _Change:
+        semitones = rng.uniform(-_PIECE_SEMITONES, _PIECE_SEMITONES)
+        return _Change(self.tuning * 2 ** (semitones / 12), self.decay, self.tilt_db, self.bell_db, self.bell_octave)
+
+    def applied(self, shot: OneShot) -> OneShot:
+        import soxr
+
+        samples = shot.samples
+        # A higher pitch is a shorter sound, as when a tape runs faster.
+        samples = soxr.resample(samples, self.tuning * SAMPLE_RATE_HZ, SAMPLE_RATE_HZ, quality="MQ")
+        if self.decay < 1:
+            fall = 6.9 * (1 / self.decay - 1) / max(len(samples), 1)
+            samples = samples * np.exp(-fall * np.arange(len(samples), dtype=np.float32))
+        size = fft.next_fast_len(len(samples) + 512, real=True)
+        octaves = np.log2(np.maximum(fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ), 20.0) / 40.0).astype(np.float32)
+        curve_db = self.tilt_db * (octaves / 9 - 0.5) + self.bell_db * np.exp(-((octaves - self.bell_octave) ** 2))
+        filtered = fft.irfft(fft.rfft(samples, size) * 10 ** (curve_db / 20), size)[: len(samples)]
+        peak = float(np.abs(filtered).max(initial=1e-9))
+        return OneShot((filtered / peak).astype(np.float32), shot.force)
+
+
+def _bank_for(group: str, banks: list[Bank], draws: KitDraws, rng: np.random.Generator) -> Bank:
+    """Return the first bank, or another one that has the main piece of the group; both only if they have it."""
+    having = [bank for bank in banks if any(instrument in bank.shots for instrument in GROUPS[group])]
+    if not having:
+        return banks[0]
+    first_has = having[0] is banks[0]
+    if first_has and (len(having) == 1 or rng.random() >= draws.other_source):
+        return banks[0]
+    others = having[1:] if first_has else having
+    # A source with many sounds is worth hearing more often than one with few.
+    weights = np.array([sum(len(bank.shots.get(name, ())) for name in GROUPS[group]) for bank in others]) ** 0.5
+    return others[int(rng.choice(len(others), p=weights / weights.sum()))]
+
+
+def _found(bank: Bank, banks: list[Bank], instrument: str) -> tuple[OneShot, ...]:
+    """Return the sounds of an instrument: of this bank, or what stands in for it there; else of another bank."""
+    for having in (bank, *banks):
+        if having.shots.get(instrument):
+            return having.shots[instrument]
+        for other, tuning in _INSTEAD.get(instrument, ()):
+            if having.shots.get(other):
+                change = _Change(tuning, 0.5 if instrument in _SHORTER else 1.0, 0.0, 0.0, 0.0)
+                return tuple(change.applied(shot) for shot in having.shots[other][:_MOST_SHOTS])
+    return ()
+
+
+def _thinned(shots: tuple[OneShot, ...], rng: np.random.Generator) -> tuple[OneShot, ...]:
+    """Return at most `_MOST_SHOTS`, of all forces; of a source without forces, only few that take turns."""
+    if len({shot.force for shot in shots}) == 1 and len(shots) > 2:
+        # One-shots of one force are different drums, not strokes on one: a kit has one or two of them.
+        chosen = rng.choice(len(shots), size=int(rng.integers(1, 3)), replace=False)
+        return tuple(shots[index] for index in sorted(chosen))
+    step = -(-len(shots) // _MOST_SHOTS)
+    return shots[int(rng.integers(step)) if step > 1 else 0 :: max(step, 1)]
+
+
+def _loosened(bank: Bank, rng: np.random.Generator) -> tuple[OneShot, ...]:
+    """Return hats that sizzle: open ones, damped."""
+    opened = bank.shots.get("hat_open") or bank.shots.get("hat_closed") or ()
+    memory_s = float(np.exp(rng.uniform(np.log(0.05), np.log(0.35))))
+    fall = 1 / (memory_s * SAMPLE_RATE_HZ)
+    return tuple(
+        OneShot(shot.samples * np.exp(-fall * np.arange(len(shot.samples), dtype=np.float32)), shot.force)
+        for shot in opened
+    )
+
+
+def softened(samples: Audio, missing_force: float) -> Audio:
+    """Take treble from a sound that was struck harder than it is played.
+
+    Args:
+        samples: of the harder stroke.
+        missing_force: by how much it is played softer, from 0 to 1.
+    """
+    if missing_force <= _SOFTENED_FORCE:
+        return samples
+    from scipy.signal import lfilter
+
+    memory = min(0.75, 0.9 * (missing_force - _SOFTENED_FORCE))
+    result: NDArray[np.float32] = lfilter([1 - memory], [1, -memory], samples).astype(np.float32)
+    return result
