@@ -156,11 +156,12 @@ def _masked(values: torch.Tensor, draw: _Draws, params: TrainParams) -> torch.Te
 
 
 def _power(values: torch.Tensor, step_db: float) -> torch.Tensor:
-    return torch.exp(values * (step_db * math.log(10) / 10))
+    # Above the floor's, so that silence has none.
+    return torch.expm1(values * (step_db * math.log(10) / 10))
 
 
 def _value(power: torch.Tensor, step_db: float) -> torch.Tensor:
-    return torch.log(power.clamp(min=1.0)) * (10 / (step_db * math.log(10)))
+    return torch.log1p(power) * (10 / (step_db * math.log(10)))
 
 
 def _sum_of_powers(one: torch.Tensor, other: torch.Tensor, step_db: float) -> torch.Tensor:
