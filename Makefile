@@ -27,7 +27,7 @@ repro: setup  ## From nothing to a trained and evaluated model, and a described 
 	backbeat metrics
 
 # What it is scored on: archives of E-GMD's layout, folders of recordings with annotations. What is not there is named.
-EVALUATE_ON ?= ../shared/data/e-gmd-excerpt.zip data/own/held-out-kits.zip ../shared/data/real
+EVALUATE_ON ?= ../shared/data/e-gmd-excerpt.zip data/own/held_out_kits.zip data/own/held_out_kits_in_mix.zip ../shared/data/real
 
 evaluate-pretrained: setup  ## Score the packaged model; EVALUATE_ON="ARCHIVE FOLDER" on recordings of your own
 	backbeat evaluate-model --skip-absent --json reports/pretrained.json $(EVALUATE_ON)

@@ -1,7 +1,8 @@
 """Bring up to date what is made from something else: `make docs`.
 
 - A block of a document to fill is a comment `<!-- output of: COMMAND -->` and the fenced block after it.
-- A table of a document to fill is a comment `<!-- table of: NAME -->` and the table after it: `failures_tables.py`.
+- A table of a document to fill is a comment `<!-- table of: NAME -->` and the table after it: `failures_tables.py`,
+  `card_tables.py`.
 - `docs/datasets.md` and the list in `data/dvc.yaml` are made from the records of the registry,
   `docs/reference/commands.md` from the help of the commands.
 
@@ -16,13 +17,16 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import card_tables
 import commands_page
 import datasets_page
-from failures_tables import TABLES
+import failures_tables
 
 from backbeat.datasets.stages import STAGES_FILE, synced_text
 
 REPOSITORY = Path(__file__).parents[1]
+CARD = REPOSITORY / "src/backbeat/transcription/pretrained/MODEL_CARD.md"
+TABLES = {**failures_tables.TABLES, **card_tables.TABLES}
 BLOCK = re.compile(r"(<!-- output of: (.+?) -->\n```\n)(.*?)(```)", re.DOTALL)
 TABLE = re.compile(r"(<!-- table of: (\w+) -->\n)(?:\|.*\n)*")
 
@@ -43,7 +47,7 @@ def refreshed() -> Iterator[tuple[Path, str]]:
         REPOSITORY / commands_page.PAGE: commands_page.commands_page(),
     }
     yield from made.items()
-    for document in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]:
+    for document in [REPOSITORY / "README.md", CARD, *sorted((REPOSITORY / "docs").rglob("*.md"))]:
         if document not in made:
             before = document.read_text(encoding="utf-8")
             after = BLOCK.sub(lambda block: block[1] + output_of(block[2]) + block[4], before)

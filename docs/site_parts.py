@@ -22,9 +22,9 @@ ENVIRONMENT_FILE = ".env.example"
 MODULES = (
     "audio.logmel", "audio.read", "config", "datasets.packed.items", "datasets.registry", "datasets.stream",
     "datasets.transport.patience", "drums.classes", "drums.midi", "drums.shards", "errors", "executor",
-    "experiments.compare", "experiments.results", "progress", "storage.staging", "transcription.dataset",
-    "transcription.decode", "transcription.metrics", "transcription.model", "transcription.transcribe",
-    "transcription.weights",
+    "experiments.compare", "experiments.results", "progress", "storage.staging", "transcription.answers",
+    "transcription.dataset", "transcription.decode", "transcription.metrics", "transcription.model",
+    "transcription.transcribe", "transcription.weights",
 )  # fmt: skip
 
 # A line that sets something, or opens a section. What stands beside it is the unit.

@@ -20,13 +20,15 @@ from backbeat.errors import ConfigError
 from backbeat.rendering import expand as expanding
 from backbeat.rendering.bank import SAMPLE_RATE_HZ, Bank, OneShot, one_shot
 from backbeat.rendering.expand import expand
-from backbeat.rendering.kits import draw_kit
+from backbeat.rendering.kits import GROUPS, draw_kit
 from backbeat.rendering.performances import LEAD_S, Performance, excerpt, read_performances
 from backbeat.rendering.playing import play
 from backbeat.rendering.recipe import Recipe, load_recipe
 from backbeat.rendering.studio import draw_backing, produce
 
 ROOT = find_project(Path(__file__).parent)
+# Instruments and how fast their sounds decay, in seconds.
+SOUNDS = {"kick": 0.1, "snare": 0.08, "hat_closed": 0.03, "hat_open": 0.3}
 RECIPE = ROOT / "configs" / "kits" / "rendered-kits.yaml"
 
 
@@ -36,16 +38,23 @@ def _onsets(*hits: tuple[float, int, int]) -> Onsets:
 
 
 def _values() -> dict:
-    """The tracked recipe, made small: synthesizers alone, three of them as if they were three people's."""
+    """The tracked recipe, made small: three folders of a few sounds, as if they were three people's."""
     values = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
 
     def mine() -> dict:
         return {"id": "MIT", "commercial": True, "holder": "nobody", "url": "LICENSE"}
 
     values["sources"] = [
-        {"name": f"synthesizer {role}", "origin": role, "role": role, "license": mine(), "synthesizer": {}}
+        {
+            "name": f"sounds of {role}",
+            "origin": role,
+            "role": role,
+            "license": mine(),
+            "folder": {"folder": f"sounds/{role}", "files": {name: [f"{name}*.wav"] for name in SOUNDS}},
+        }
         for role in ("train", "validation", "test")
     ]
+    values["kit"]["synthesizer"] = 0.0
     values["parts"] = {role: {"kits": 1, "minutes": {role: 0.01}} for role in ("train", "validation", "test")}
     values["recording"] |= {"backing": 0.0, "lossy": 0.0}
     values["band"] = None
@@ -54,8 +63,17 @@ def _values() -> dict:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "project"
+    rng = np.random.default_rng(0)
+    for role in ("train", "validation", "test"):
+        (folder / "sounds" / role).mkdir(parents=True)
+        for name, decay_s in SOUNDS.items():
+            fall = np.exp(-np.arange(13_230) / (decay_s * SAMPLE_RATE_HZ))
+            sound = 0.5 * fall * rng.uniform(-1, 1, len(fall))
+            soundfile.write(folder / "sounds" / role / f"{name}.wav", sound, SAMPLE_RATE_HZ)
+    # Paths of a recipe are relative to the project that one is in.
+    monkeypatch.chdir(folder)
     for name in ("configs", ".dvc"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("cache", "tmp", "config.local"))
     shutil.copy(ROOT / "params.yaml", folder)
@@ -95,7 +113,8 @@ def test_the_archive_is_read_by_the_pipeline_and_says_where_it_is_from(project: 
         license_text = archive.read("few_kits/LICENSE").decode()
         samples, rate_hz = soundfile.read(io.BytesIO(archive.read(sequences[0].wav.name)))
     assert "Groove MIDI Dataset, Google LLC, CC-BY-4.0" in license_text
-    assert "Sounds: synthesizer test, nobody, MIT" in license_text
+    assert "Sounds: sounds of test, nobody, MIT" in license_text
+    assert "Songs" not in license_text
     assert rate_hz == SAMPLE_RATE_HZ
     assert samples.ndim == 1
     record = yaml.safe_load(made.record.read_text(encoding="utf-8"))
@@ -208,7 +227,7 @@ def test_a_kit_borrows_what_its_source_lacks() -> None:
 def test_an_open_hat_is_stopped_by_the_next_stroke_on_the_hats() -> None:
     ring = OneShot(np.full(88_200, 1.0, np.float32), 1.0)
     kit, _ = _kit(hats={"hat_open": (ring,), "hat_closed": (_click(),), "hat_pedal": (_click(),)})
-    groups = list(expanding.draw_kit.__globals__["GROUPS"])
+    groups = list(GROUPS)
     hats = groups.index("hats")
     loose = play(kit, _onsets((0.0, 46, 100), (1.5, 38, 1)), np.random.default_rng(0))[hats]
     stopped = play(kit, _onsets((0.0, 46, 100), (0.5, 44, 1), (1.5, 38, 1)), np.random.default_rng(0))[hats]

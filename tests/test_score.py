@@ -284,7 +284,7 @@ def test_the_command_shows_a_table_for_each_set_and_says_what_is_absent(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.setenv("COLUMNS", "100")
-    held_out = "data/own/held-out-kits.zip"
+    held_out = "data/own/held_out_kits.zip"
     arguments = ["evaluate-model", "--model", str(model), "data/raw/small/small.zip", held_out, str(folder)]
     refused = CliRunner().invoke(app, arguments)
     assert isinstance(refused.exception, BackbeatError)
@@ -301,11 +301,11 @@ def test_the_command_shows_a_table_for_each_set_and_says_what_is_absent(
     assert {name: rows[name] for name in ("tom mid", "adtof5, 5 classes", "other kits", "X_Drum", "Y_Drum")} == {
         "tom mid": "0", "adtof5, 5 classes": "5", "other kits": "9", "X_Drum": "3", "Y_Drum": "1",
     }  # fmt: skip
-    assert "held-out-kits.zip is not there: data/own/held-out-kits.zip" in lines
+    assert "held_out_kits.zip is not there: data/own/held_out_kits.zip" in lines
     assert any(line.startswith("  next: ") and "backbeat expand" in line for line in lines)
     content = json.loads((project / "reports" / "pretrained.json").read_text())
     assert [one["name"] for one in content["sets"]] == ["small.zip", "real", "real"]
-    assert content["absent"] == ["held-out-kits.zip"]
+    assert content["absent"] == ["held_out_kits.zip"]
 
 
 def test_what_make_scores_on_is_known_to_the_command() -> None:

@@ -46,9 +46,14 @@ KNOWN_SETS = (
         "EVALUATE_ON=data/raw/egmd/e-gmd-v1.0.0.zip",
     ),
     KnownSet(
-        path="held-out-kits.zip",
+        path="held_out_kits.zip",
         is_="Performances that the packaged model has never heard, played by kits that it has never heard.",
-        get="render it: backbeat expand RECIPE --out data/own/held-out-kits.zip, with a recipe as in configs/kits",
+        get="render it: backbeat expand configs/kits/held-out-kits.yaml",
+    ),
+    KnownSet(
+        path="held_out_kits_in_mix.zip",
+        is_="The same recordings, each with a band that plays along: the difference is what the music costs.",
+        get="render it: backbeat expand configs/kits/held-out-kits-in-mix.yaml",
     ),
     KnownSet(
         path="shared/data/real",

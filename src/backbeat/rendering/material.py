@@ -1,0 +1,75 @@
+"""What recordings are made of, kept in the staging store: banks of sounds, and songs that play along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from backbeat.executor import run_tasks
+from backbeat.progress import progress
+from backbeat.rendering.backing import make_backing
+from backbeat.rendering.bank import Bank, OneShot
+from backbeat.rendering.plan import SOURCES_OF_A_KIT, KitTask
+from backbeat.rendering.recipe import Recipe
+from backbeat.rendering.seeds import ROLES, Purpose, generator
+from backbeat.rendering.sources import Source, load_bank, located
+from backbeat.storage.staging import new_file
+
+
+def make_banks(tasks: Sequence[KitTask], workers: int | None, cluster: str | None) -> None:
+    """Turn every recorded source that is needed into a bank, once; they are read from the staging store then."""
+    wanted = {
+        path: source
+        for task in tasks
+        for source, path in zip(task.sources, task.banks, strict=True)
+        if path is not None and not path.exists()
+    }
+    with progress("reading sounds", len(wanted), unit="sources") as advance:
+        for _ in run_tasks(
+            _make_bank, sorted(wanted.items(), key=lambda one: one[1].name), workers=workers, cluster=cluster
+        ):
+            advance(1)
+
+
+def make_songs(recipe: Recipe, tasks: Sequence[KitTask], workers: int | None, cluster: str | None) -> None:
+    """Have the band play its songs, once."""
+    if recipe.band is None or not tasks:
+        return
+    font = located(recipe.band.file, recipe.band.package)
+    wanted = [(path, font, recipe.seed, index) for index, path in enumerate(tasks[0].songs) if not path.exists()]
+    with progress("playing songs", len(wanted), unit="songs") as advance:
+        for _ in run_tasks(_make_song, wanted, workers=workers, cluster=cluster):
+            advance(1)
+
+
+@lru_cache(maxsize=SOURCES_OF_A_KIT)
+def read_bank(path: Path, name: str) -> Bank:
+    """Return a bank that `make_banks` has made."""
+    shots: dict[str, list[OneShot]] = {}
+    with np.load(path) as arrays:
+        for key in sorted(arrays.files):
+            instrument, _, force = key.split("/")
+            shots.setdefault(instrument, []).append(OneShot(arrays[key], float(force)))
+    return Bank(name, {instrument: tuple(of) for instrument, of in shots.items()})
+
+
+def _make_bank(task: tuple[Path, Source]) -> None:
+    path, source = task
+    bank = load_bank(source, 0)
+    arrays = {
+        f"{instrument}/{position:03d}/{shot.force!r}": shot.samples
+        for instrument, shots in sorted(bank.shots.items())
+        for position, shot in enumerate(shots)
+    }
+    with new_file(path) as part, part.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def _make_song(task: tuple[Path, Path, int, int]) -> None:
+    path, font, seed, index = task
+    song = make_backing(font, generator(seed, ROLES[0], index, Purpose.SONG, int(Purpose.SONG)))
+    with new_file(path) as part, part.open("wb") as stream:
+        np.save(stream, song)
