@@ -1,7 +1,6 @@
 """The tables of the packaged model's card: its scores, and whose sounds it has heard. `make docs`."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,22 @@ from backbeat.rendering.recipe import load_recipe
 
 REPOSITORY = Path(__file__).parents[1]
 SCORES = REPOSITORY / "reports" / "pretrained.json"
+MAPS = ("drums10", "groove9", "drums7", "adtof5", "hits3")
+STRICT_IN = "drums7"
 RECIPE = REPOSITORY / "configs" / "kits" / "rendered-kits.yaml"
 
 
 def scores() -> str:
-    """Return the scores on every set, a line for each class map."""
-    lines = ["| recordings | classes | F1, 50 ms | F1, 25 ms | with velocity |", "|---|---|---|---|---|"]
-    return "\n".join([*lines, *_score_rows(json.loads(SCORES.read_text(encoding="utf-8")))]) + "\n"
+    """Return F1 within 50 ms in every class map, and by the stricter measures in the map that is the default."""
+    content = json.loads(SCORES.read_text(encoding="utf-8"))
+    lines = [_row(["recordings", *(f"`{name}`" for name in MAPS), f"`{STRICT_IN}`, 25 ms", f"`{STRICT_IN}`, velocity"])]
+    lines.append(_row(["---"] * (len(MAPS) + 3)))
+    for one in content["sets"]:
+        maps = one["class_maps"]
+        cells = [_number(maps[name]["onset_f1"]) + _part(maps[name]) for name in MAPS]
+        strict = [_number(maps[STRICT_IN][key]) for key in ("strict_onset_f1", "onset_velocity_f1")]
+        lines.append(_row([_name(one), *cells, *strict]))
+    return "\n".join(lines) + "\n"
 
 
 def classes() -> str:
@@ -42,16 +50,15 @@ def sounds() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _score_rows(content: dict[str, Any]) -> Iterator[str]:
-    for one in content["sets"]:
-        for name, scores in sorted(one["class_maps"].items(), key=lambda item: (-item[1]["classes"], item[0])):
-            told = scores["classes"] - len(scores["not_scored"])
-            shown = (_number(scores[key]) for key in ("onset_f1", "strict_onset_f1", "onset_velocity_f1"))
-            yield _row([_name(one), f"{name} ({told})", *shown])
+def _part(scores: dict[str, Any]) -> str:
+    """Return how many classes the annotations tell apart, where these are not all."""
+    told = scores["classes"] - len(scores["not_scored"])
+    return "" if told == scores["classes"] else f" ({told})"
 
 
 def _name(scored: dict[str, Any]) -> str:
-    return f"{scored['name']}: {scored['content']}"
+    name = str(scored["name"]).removesuffix(".zip")
+    return name if name != "real" else str(scored["content"]).removeprefix("annotations of ").split(",")[0]
 
 
 def _shown(by_class: dict[str, Any], name: str) -> str:

@@ -133,7 +133,7 @@ def _print_set(console: Console, score: dict[str, Any], is_: str) -> None:
     if is_:
         console.print(is_, markup=False)
     shown = score["class_maps"][score["shown"]]
-    console.print(_table(score, shown))
+    console.print(_table(score, shown, console.width))
     if shown["not_scored"]:
         names = ", ".join(shown["not_scored"]).replace("_", " ")
         console.print(f"not told apart by the annotations, so not scored: {names}", markup=False, style="dim")
@@ -142,9 +142,12 @@ def _print_set(console: Console, score: dict[str, Any], is_: str) -> None:
         console.print(f"passed over: {passed_over:,} recordings without an annotation", markup=False, style="dim")
 
 
-def _table(score: dict[str, Any], shown: dict[str, Any]) -> Table:
+def _table(score: dict[str, Any], shown: dict[str, Any], width: int) -> Table:
+    # In a narrow terminal names are cut, not numbers.
+    of_numbers = sum(len(column) + 2 for column in COLUMNS)
+    of_names = max(8, min(LABEL_COLUMNS, width - of_numbers))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
-    table.add_column(score["shown"], no_wrap=True, overflow="ellipsis", max_width=LABEL_COLUMNS)
+    table.add_column(score["shown"], no_wrap=True, overflow="ellipsis", max_width=of_names)
     for column in COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
 
