@@ -24,6 +24,7 @@ from backbeat.datasets.new import Description, new
 from backbeat.datasets.registry import RECORDS_FOLDER
 from backbeat.drums.pack import OWN_FOLDER
 from backbeat.drums.packrecord import record_of, updated_record
+from backbeat.errors import ConfigError
 from backbeat.executor import run_tasks
 from backbeat.progress import progress
 from backbeat.provenance import file_digest
@@ -124,8 +125,16 @@ def _write_archive(path: Path, name: str, recipe: Recipe, tasks: Sequence[KitTas
                     with part.open(info) as source, target.open(header, "w") as stream:
                         shutil.copyfileobj(source, stream, 2**20)
             advance(1)
-        header, rows = tables[0].splitlines(keepends=True)[0], (table.splitlines(keepends=True)[1] for table in tables)
-        target.writestr(member(f"{name}/{name}.csv"), header + "".join(rows))
+        if not tables:
+            raise ConfigError(
+                f"nothing of {name} is heard",
+                expected="kits with the pieces that the performances are played on",
+                got=f"{len(tasks)} kits without them",
+                next_step="give the recipe sources that have a kick, a snare and hats",
+            )
+        columns = tables[0].splitlines(keepends=True)[0]
+        rows = (table.splitlines(keepends=True)[1] for table in tables)
+        target.writestr(member(f"{name}/{name}.csv"), columns + "".join(rows))
         band = recipe.band if recipe.recording.backing else None
         target.writestr(member(f"{name}/LICENSE"), "".join(license_lines(_used(tasks), band)))
 
