@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from backbeat.config import Strict
-from backbeat.drums.classes import IGNORED, ClassMap, DrumTable, class_map
+from backbeat.drums.classes import IGNORED, ClassMap, DrumTable, Pitch, class_map
 
 # Until thresholds are chosen.
 UNTUNED = 0.5
@@ -39,9 +39,9 @@ class Answer(Strict):
 
     class_map: str
     classes: Annotated[list[str], Field(min_length=1)]
-    notes: list[int]
+    notes: list[Pitch]
     members: Members
-    thresholds: list[float]
+    thresholds: list[Annotated[float, Field(ge=0, le=1)]]
 
     @model_validator(mode="after")
     def _one_of_each_class(self) -> Answer:
@@ -50,6 +50,8 @@ class Answer(Strict):
         listed = [index for of in self.members for index in of]
         if len(set(listed)) < len(listed):
             raise ValueError("a native class is a member of two classes")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("two classes have one name")
         return self
 
 

@@ -26,6 +26,9 @@ from backbeat.transcription.model import DrumCRNN
 # Where the stage `train` puts its model, in the project.
 MODEL_FILE = "models/transcriber.safetensors"
 
+# Version 1 answered in one class map.
+FORMAT_VERSION = 2
+
 _HEADER_KEY = "backbeat"
 
 
@@ -73,8 +76,8 @@ class ModelCard(Strict):
     classes: Annotated[list[str], Field(min_length=1)]
     answers: dict[str, Answer]
     default_answer: str
-    channels: int
-    recurrent_units: int
+    channels: Annotated[int, Field(ge=1, le=4_096)]
+    recurrent_units: Annotated[int, Field(ge=1, le=4_096)]
     provenance: Provenance
 
     @model_validator(mode="after")
@@ -124,12 +127,22 @@ def save_model(model: DrumCRNN, card: ModelCard, path: Path, *, half: bool = Fal
         path: the file.
         half: whether weights are written as 16-bit floats, in half the space; `load_model` widens them again. Biases
             and statistics stay as they are: there are few, and a variance can be too small for 16 bits.
+
+    Raises:
+        ModelError: if a weight is no number, or too large for 16 bits.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(model.state_dict().items())}
     if half:
         tensors = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in tensors.items()}
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        step = "train again, with a smaller train.learning_rate"
+        raise ModelError("a model with such weights hears nothing", expected="numbers",
+                         got=f"inf or nan in {', '.join(broken)}", next_step=step)  # fmt: skip
     with new_file(path) as part:
         save_file(tensors, part, metadata={_HEADER_KEY: json.dumps(card.model_dump(), sort_keys=True)})
+        # safetensors writes for its user alone; a model is to be read by whoever shares the staging store.
+        part.chmod(0o644)
 
 
 def load_model(path: Path, device: torch.device) -> tuple[DrumCRNN, ModelCard]:
@@ -145,13 +158,16 @@ def load_model(path: Path, device: torch.device) -> tuple[DrumCRNN, ModelCard]:
         with safe_open(path, "pt") as file:
             header = (file.metadata() or {}).get(_HEADER_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        card = validated(ModelCard, json.loads(header or "{}"), str(path))
+        said = json.loads(header or "{}")
+        if said.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise ConfigError("another version", got=f"version {said['format_version']}")
+        card = validated(ModelCard, said, str(path))
         model = DrumCRNN(card.features.mels, len(card.classes), card.channels, card.recurrent_units, 0.0)
         model.load_state_dict(tensors)
-    except (SafetensorError, OSError, ConfigError, json.JSONDecodeError, RuntimeError) as error:
+    except (SafetensorError, OSError, ConfigError, RuntimeError, ValueError) as error:
         step = "train again: dvc repro train"
         got = error.got if isinstance(error, ConfigError) and error.got else str(error).splitlines()[0]
-        raise ModelError(f"{path} is not a whole model file", expected="a Backbeat model, version 2",
+        raise ModelError(f"{path} is not a whole model file", expected=f"a Backbeat model, version {FORMAT_VERSION}",
                          got=got, next_step=step) from error  # fmt: skip
     return model.to(device).eval(), card
 
