@@ -1,5 +1,6 @@
 """A model scored on sets: what is found in archives and folders, what is counted, what is shown."""
 
+import io
 import json
 import re
 import shutil
@@ -10,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from typer.testing import CliRunner
 
 from backbeat.cli.app import app
 from backbeat.cli.pretrained import KNOWN_SETS
 from backbeat.config import load_params
-from backbeat.drums.classes import class_map, load_drums
+from backbeat.drums.classes import DrumTable, class_map, load_drums
 from backbeat.errors import BackbeatError, ModelError
 from backbeat.transcription import score as module
 from backbeat.transcription.annotated import AnnotatedSet, read_set
@@ -237,14 +239,22 @@ def test_sound_and_annotations_may_lie_apart(tmp_path: Path) -> None:
     assert {one.passed_over for one in found} == {1}
 
 
+def flac() -> bytes:
+    content = io.BytesIO()
+    soundfile.write(content, np.zeros(4_410), 44_100, format="FLAC")
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"has nothing to score\n.*\n  got: 1 recordings without annotations"),
+        ({}, r"has nothing to score\n.*\n  got: sound files without annotations: 1"),
         ({"take.mid": midi((36,)), "take.csv": b"onset_s,pitch\n0,36\n"}, r"take\.wav has several annotations"),
         ({"take.csv": b"onset_s,pitch\n0,36\n0.7,36\n"}, r"take\.csv is not that of take\.wav\n.*0\.10 s\n.*0\.70 s"),
         ({"a/take.txt": b"0\tKD\n", "b/take.txt": b"0\tKD\n"}, r"take\.txt is in several folders"),
         ({"take.txt": b"0\tKD\n0.1\tRD\n"}, r"take\.txt, line 2"),
+        ({"take.mid": midi((99,))}, r"take\.mid has no hits"),
+        ({"take.txt": b"0\tKD\n", "take.flac": flac()}, "take is there twice"),
     ],
 )
 def test_a_folder_that_cannot_be_scored_is_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
@@ -334,3 +344,11 @@ def test_real_annotations_are_read_to_the_last_hit() -> None:
         "hi_hat": counted["HH"],
         "cymbals": counted["CY"],
     }
+
+
+def test_a_map_whose_instruments_have_moved_is_refused(model: Path) -> None:
+    moved = DRUMS.model_dump()
+    moved["class_maps"]["adtof5"]["snare"]["instruments"] += ["tom_low"]
+    moved["class_maps"]["adtof5"]["toms"]["instruments"].remove("tom_low")
+    with pytest.raises(ModelError, match="the class map adtof5"):
+        open_model(model, DrumTable.model_validate(moved))

@@ -124,13 +124,12 @@ def transcribe(
     model_file = model or packaged_model()
     card, done = run(recordings, output, model_file, classes=classes, as_csv=as_csv, as_json=as_json)
     answer = card.answer(classes)
-    console = Console(highlight=False)
-    trained_on = card.provenance.dataset
-    console.print(f"model {model_file.name}, trained on {trained_on}")
-    console.print(f"classes {', '.join(answer.classes)} ({answer.class_map})")
+    # Plain lines: a name of a file is no markup, and is not broken.
+    typer.echo(f"model {model_file.name}, trained on {card.provenance.dataset}")
+    typer.echo(f"classes {', '.join(answer.classes)} ({answer.class_map})")
     for one in done:
         speed = one.duration_s / one.elapsed_s
-        console.print(f"{one.midi}  {len(one.hits):,} hits in {one.duration_s:.1f} s  ({speed:.0f}x real time)")
+        typer.echo(f"{one.midi}  {len(one.hits):,} hits in {one.duration_s:.1f} s  ({speed:.0f}x real time)")
 
 
 def package_model(
@@ -144,11 +143,13 @@ def package_model(
     from backbeat.transcription.packaged import package_model as run
 
     file, card = run(find_project(), model, answer)
-    console = Console(highlight=False)
-    console.print(f"{file.name}  {file.stat().st_size:,} bytes, answers in {card.default_answer} by default")
+    typer.echo(f"{file.name}  {file.stat().st_size:,} bytes, answers in {card.default_answer} by default")
     revision = card.provenance.revision
     if revision is None or revision.endswith("-dirty"):
-        console.print("it was trained with changes that are in no commit: nobody can train it again", style="yellow")
+        # An experiment's parameters are such a change, and are in the file itself; anything else is lost.
+        typer.echo(
+            "files differed from the commit that it was trained at: were these an experiment's parameters?", err=True
+        )
 
 
 def _score_table(scores: dict[str, Any]) -> Table:

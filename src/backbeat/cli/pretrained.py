@@ -113,7 +113,9 @@ def evaluate_model(
         console.print()
         _print_set(console, scored[-1], _known(path).is_ if model is None else "")
     for path in absent:
-        console.print(f"\n[bold]{escape(path.name)}[/] is not there: {path}\n{_known(path).is_}", soft_wrap=True)
+        console.print(
+            f"\n[bold]{escape(path.name)}[/] is not there: {escape(str(path))}\n{_known(path).is_}", soft_wrap=True
+        )
         console.print(f"  next: {_known(path).get}", markup=False, soft_wrap=True)
     if json_file is not None:
         write_scores(json_file, scorer, scored, [path.name for path in absent])

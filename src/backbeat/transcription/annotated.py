@@ -143,7 +143,7 @@ def _folder(folder: Path, drums: DrumTable) -> list[AnnotatedSet]:
         by_name.setdefault(path.name.casefold(), []).append(path)
     sounds = [path for path in files if path.suffix.lower() in SOUNDS]
     found: dict[str, list[tuple[Recording, Annotation]]] = {}
-    passed_over = 0
+    passed_over, names = 0, set[str]()
     for sound in sounds:
         notes = _annotation_of(sound, by_name)
         if notes is None:
@@ -151,16 +151,25 @@ def _folder(folder: Path, drums: DrumTable) -> list[AnnotatedSet]:
             continue
         format_name, annotation = read_annotation(notes, drums)
         duration_s = read_info(sound, sound.name).duration_s
+        if not len(annotation.onset_s):
+            raise AnnotationError(
+                f"{notes.name} has no hits", expected="notes of drums", got="none of configs/drums.yaml"
+            )
         if annotation.onset_s[-1] > duration_s + PAST_END_S:
             got = f"a hit at {annotation.onset_s[-1]:.2f} s"
             raise AnnotationError(f"{notes.name} is not that of {sound.name}", expected=f"{duration_s:.2f} s", got=got)
         name = sound.relative_to(folder).with_suffix("").as_posix()
+        if name in names:
+            raise AnnotationError(f"{name} is there twice", expected="one sound file of a name", got=sound.name)
+        names.add(name)
         recording = Recording(name, None, duration_s, partial(_beside, sound, annotation))
         found.setdefault(format_name, []).append((recording, annotation))
     if not found:
-        got = f"{len(sounds)} recordings without annotations"
-        expected = f"NAME.wav with {', '.join('NAME' + kind.suffix for kind in FORMATS if kind.suffix[0] == '.')}"
-        raise AnnotationError(f"{folder.name} has nothing to score", expected=expected, got=got)
+        got = f"sound files without annotations: {len(sounds)}"
+        beside = ", ".join("NAME" + kind.suffix for kind in FORMATS if kind.suffix.startswith("."))
+        expected = f"NAME.wav or NAME.flac with {beside}; or NAME_Drum.wav as MDB Drums has it"
+        step = "annotations are described in docs/reference/annotations.md"
+        raise AnnotationError(f"{folder.name} has nothing to score", expected=expected, got=got, next_step=step)
     return [
         AnnotatedSet(
             name=folder.resolve().name,

@@ -29,8 +29,8 @@ Result = TypeVar("Result")
 # 20 ms, as ADTOF combines: strokes of a roll are further apart; with 30 ms every tenth of them was lost.
 PEAK_FRAMES = 2
 
-# 30 s with 2 s of context on both sides. The GRU remembers longer, but faintly: of 730 hits of the packaged model, six or
-# seven come, go or move by a frame with the borders; with 8 s, which takes two fifths longer, three or four do.
+# 30 s with 2 s of context on both sides. The GRU remembers longer, but faintly: of 730 hits of the packaged model, six
+# or seven come, go or move by a frame with the borders; with 8 s, which takes two fifths longer, three or four do.
 CHUNK_FRAMES = 3_000
 MARGIN_FRAMES = 200
 

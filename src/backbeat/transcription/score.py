@@ -27,14 +27,14 @@ from torch import nn
 from backbeat.audio.logmel import LogMel
 from backbeat.audio.read import mono_blocks
 from backbeat.config import DRUMS_FILE, EvaluateParams
-from backbeat.drums.classes import ClassRow, DrumTable
+from backbeat.drums.classes import ClassMap, ClassRow, DrumTable, class_map
 from backbeat.errors import ModelError
 from backbeat.progress import progress
 from backbeat.provenance import file_digest
 from backbeat.storage.staging import new_file
 from backbeat.transcription.annotated import AnnotatedSet, Recording
 from backbeat.transcription.annotations import reference_by_class, told_apart
-from backbeat.transcription.answers import Answer
+from backbeat.transcription.answers import Answer, Members, coarser_maps
 from backbeat.transcription.decode import Peaks, peaks_by_map
 from backbeat.transcription.metrics import Counts, Reference, count_onsets, count_velocities
 from backbeat.transcription.weights import ModelCard, Provenance, load_model
@@ -104,17 +104,21 @@ def open_model(file: Path, drums: DrumTable) -> Scorer:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, card = load_model(file, device)
+    by_name = {coarse.name: (list(coarse.classes), members) for coarse, members in _maps_here(card, drums)}
     for answer in card.answers.values():
-        here = list(drums.class_maps.get(answer.class_map, {}))
-        if here != answer.classes:
-            got = ", ".join(here) or "no such map"
+        if by_name.get(answer.class_map) != (answer.classes, answer.members):
             raise ModelError(
                 f"the class map {answer.class_map} of {DRUMS_FILE} is not that of {file.name}",
                 expected=", ".join(answer.classes),
-                got=got,
-                next_step=f"restore it: git checkout {DRUMS_FILE}",
+                got=", ".join(drums.class_maps.get(answer.class_map, ())) or "no such map",
+                next_step=f"restore it, or the instruments in it: git checkout {DRUMS_FILE}",
             )
     return Scorer(model, card, device, file, drums)
+
+
+def _maps_here(card: ModelCard, drums: DrumTable) -> list[tuple[ClassMap, Members]]:
+    """Return what a model of this map would answer in by the table that is here."""
+    return coarser_maps(drums, class_map(drums, card.class_map)) if card.class_map in drums.class_maps else []
 
 
 def score_set(scorer: Scorer, chosen: AnnotatedSet) -> dict[str, Any]:
