@@ -322,15 +322,16 @@ def test_a_preset_says_why_and_holds_only_what_differs(name: str) -> None:
     same = [key for key, value in preset.changes.items() if now[key] == value]
     assert preset.changes
     assert not same
-    assert len((REPOSITORY / f"configs/experiments/{name}.yaml").read_text().splitlines()) <= 15
+    assert len((REPOSITORY / f"configs/experiments/{name}.yaml").read_text().splitlines()) <= 25
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_what_dvc_makes_of_a_preset_is_what_it_says(name: str) -> None:
     """Through Hydra's syntax and DVC's own code, and still valid."""
     preset = load_preset(REPOSITORY, name)
-    after = dict(flat(checked(REPOSITORY, overrides(preset)).model_dump()))
-    before = dict(flat(load_params(REPOSITORY).model_dump()))
+    # As JSON: a list of YAML is a tuple in what is frozen.
+    after = dict(flat(json.loads(checked(REPOSITORY, overrides(preset)).model_dump_json())))
+    before = dict(flat(json.loads(load_params(REPOSITORY).model_dump_json())))
     assert after == {**before, **preset.changes}
 
 

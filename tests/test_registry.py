@@ -273,7 +273,8 @@ def test_adding_a_file_registers_the_dataset(project: Path) -> None:
 
 def test_adding_a_file_is_all_it_takes(tmp_path: Path) -> None:
     """One file more: the dataset is listed, part of its phase, on the page, and has a download stage."""
-    for name in ("params.yaml", "configs", "data/dvc.yaml", "docs", ".dvc/config"):
+    card = "src/backbeat/transcription/pretrained/MODEL_CARD.md"
+    for name in ("params.yaml", "configs", "data/dvc.yaml", "docs", ".dvc/config", "reports/pretrained.json", card):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
         copy(PROJECT / name, tmp_path / name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -67,7 +67,7 @@ Sets = Annotated[
     list[Path], typer.Argument(help="Archives of E-GMD's layout, and folders of recordings with annotations.")
 ]
 Model = Annotated[Path | None, typer.Option(help="A model file. Default: the one that comes with the program.")]
-Split = Annotated[Literal["train", "validation", "test"], typer.Option(help="Which split of an archive.")]
+Split = Annotated[str, typer.Option(help="Which split of an archive: train, validation or test.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write everything as JSON, here.", dir_okay=False)]
 SkipAbsent = Annotated[bool, typer.Option("--skip-absent", help="Say what is not there, and score the rest.")]
 

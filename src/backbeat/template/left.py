@@ -1,8 +1,8 @@
 """What a rename leaves alone: what other tools, machines and people know by the name that it has.
 
 Left out whole: the license; DVC's configuration, of which `init` changes the lines that it is about; records of data
-sets, which are addresses; pointers of DVC. Outputs of DVC keep their paths wherever they are named, since their bytes
-are not in Git and stay where they are.
+sets, which are addresses; pointers of DVC; models, whose headers say by what they are recognized. Outputs of DVC keep
+their paths wherever they are named, since their bytes are not in Git and stay where they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from backbeat.template.naming import Naming
 from backbeat.template.renaming import occurrences, renamed
 from backbeat.template.tree import shown
 
-_LEFT = ("LICENSE", ".dvc/config", ".gitmodules", "configs/datasets/*.yaml", "*.dvc")
+_LEFT = ("LICENSE", ".dvc/config", ".gitmodules", "configs/datasets/*.yaml", "*.dvc", "*.safetensors")
 
 
 def is_left(path: str) -> bool:
