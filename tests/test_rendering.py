@@ -314,3 +314,68 @@ def test_an_archive_without_a_table_is_refused(tmp_path: Path) -> None:
         read_performances(path)
     with pytest.raises(ConfigError, match="missing"):
         read_performances(tmp_path / "none.zip")
+
+
+def test_a_file_that_is_not_of_this_data_set_is_not_replaced(project: Path, performances: Path) -> None:
+    precious = project / "precious.zip"
+    precious.write_bytes(b"precious")
+    with pytest.raises(ConfigError, match="is there already"):
+        _expand(project, performances, out=precious)
+    assert precious.read_bytes() == b"precious"
+
+
+def test_a_source_that_may_not_be_sold_does_not_hide_behind_an_older_record(project: Path, performances: Path) -> None:
+    _expand(project, performances)
+    values = _values()
+    values["sources"][0]["license"] |= {"id": "CC-BY-NC-4.0", "commercial": False}
+    (project / "configs" / "kits" / "few-kits.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(ConfigError, match="another license than its sources"):
+        _expand(project, performances)
+
+
+def test_what_a_kit_does_not_have_is_not_written(project: Path, performances: Path, tmp_path: Path) -> None:
+    kit, _ = _kit(drums={"kick": (_click(),)})
+    assert not kit.sounds(48)
+    with zipfile.ZipFile(performances) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    write_onsets(_onsets((0.5, 36, 100), (0.7, 48, 100), (1.0, 36, 90)), tmp_path / "toms.mid")
+    for name in contents:
+        if name.endswith(".mid"):
+            contents[name] = (tmp_path / "toms.mid").read_bytes()
+    with zipfile.ZipFile(performances, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    made = _expand(project, performances)
+    with zipfile.ZipFile(made.archive) as archive:
+        midis = [read_onsets(archive.read(name)) for name in archive.namelist() if name.endswith(".midi")]
+    assert [onsets.pitch.tolist() for onsets in midis] == [[36, 36]] * 3
+
+
+def test_compressor_room_and_noise_are_heard() -> None:
+    kit, recipe = _kit(drums={"kick": (_click(),)})
+    heard = play(kit, _onsets((0.25, 36, 127), (0.6, 36, 60), (1.0, 36, 127)), np.random.default_rng(0))
+    flat = {"low": 0.0, "high": 0.0}
+    names = ("tilt_db", "bells_db", "threshold_db", "distance_s", "close_db", "level_db")
+    dry = dict.fromkeys(names, flat) | {"room": 0.0, "low_pass": 0.0, "lossy": 0.0}
+    quiet = dry | {"noise_db": {"low": -90.0, "high": -90.0}, "drive_db": {"low": -40.0, "high": -40.0}}
+    quiet |= {"ratio": {"low": 1.0, "high": 1.0}}
+
+    def made(**other: object) -> np.ndarray:
+        draws = type(recipe.recording).model_validate(recipe.recording.model_dump() | quiet | other)
+        return produce(heard, None, draws, np.random.default_rng(1)).astype(float)
+
+    def level(samples: np.ndarray, begin_s: float, length_s: float) -> float:
+        begin = round(begin_s * SAMPLE_RATE_HZ)
+        return 20 * np.log10(
+            np.sqrt(np.mean(samples[begin : begin + round(length_s * SAMPLE_RATE_HZ)] ** 2)) / 32_767 + 1e-9
+        )
+
+    plain = made()
+    assert level(plain, 0.45, 0.1) < -48
+    noisy = made(noise_db={"low": -30.0, "high": -30.0})
+    assert level(noisy, 0.45, 0.1) == pytest.approx(-30, abs=1.5)
+    ringing = made(room=1.0, decay_s={"low": 0.9, "high": 0.9}, room_db={"low": -10.0, "high": -10.0})
+    assert level(ringing, 0.45, 0.1) > level(plain, 0.45, 0.1) + 10
+    squeezed = made(threshold_db={"low": -30.0, "high": -30.0}, ratio={"low": 6.0, "high": 6.0})
+    before, after = (level(one, 0.25, 0.01) - level(one, 0.6, 0.01) for one in (plain, squeezed))
+    assert after < before - 1.0

@@ -7,11 +7,13 @@
 
 One task renders all recordings of one kit and puts them into the staging store, under the digest of everything that
 they depend on: a run that was killed goes on with the kits that are missing. Then the archive is written in the order
-of the kits. Same recipe, same sounds, same versions of the libraries: same bytes, for any number of workers.
+of the kits. Same recipe, same sounds, same versions of the libraries: same bytes, for any number of workers. (Another
+kind of processor may round a sample otherwise.)
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -83,8 +85,23 @@ def expand(
     archive = (out or project / OWN_FOLDER / f"{name}.zip").absolute()
     path = project / RECORDS_FOLDER / f"{name}.yaml"
     known = record_of(project, path, file_url(project, archive)) if path.exists() else None
+    if known is None and os.path.lexists(archive):
+        raise ConfigError(
+            f"{archive} is there already",
+            expected=f"no such file, or {RECORDS_FOLDER}/{name}.yaml, which says that it is this data set",
+            got="a file that no record of this name has",
+            next_step="name another file with --out, or remove this one if an interrupted run left it",
+        )
     tasks = plan_kits(project, recipe, read_performances(performances), file_digest(performances))
     expanded = _summary(archive, path, tasks)
+    commercial = _commercial(recipe, expanded.sources)
+    if known is not None and known.license.commercial != commercial:
+        raise ConfigError(
+            f"the record of {name} says another license than its sources do",
+            expected=f"license.commercial: {str(commercial).lower()}",
+            got=str(known.license.commercial).lower(),
+            next_step=f"correct {RECORDS_FOLDER}/{name}.yaml, or leave those sources out",
+        )
     if dry_run:
         return expanded
     needed_s = sum(expanded.duration_s.values())
@@ -171,8 +188,14 @@ def _description(recipe: Recipe, sources: Sequence[Source]) -> Description:
         title=recipe.title,
         license_id="LicenseRef-kits",
         license_url=None,
-        commercial=all(source.license.commercial for source in sources),
+        commercial=_commercial(recipe, sources),
         redistribute=False,
         license_note="Performances are CC BY 4.0; every source of sounds has its own license, listed in the archive.",
         purpose="drum transcription",
     )
+
+
+def _commercial(recipe: Recipe, sources: Sequence[Source]) -> bool:
+    """Return whether everything that may be heard allows commercial use."""
+    band = [recipe.band.license] if recipe.band and recipe.recording.backing else []
+    return all(one.commercial for one in [*band, *(source.license for source in sources)])

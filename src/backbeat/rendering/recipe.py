@@ -71,7 +71,7 @@ class RecordingDraws(Strict):
     """What makes one recording of a kit different from another.
 
     Attributes:
-        speed: of the tape: time and pitch together, as a ratio.
+        speed: of the playing, as a ratio; pitch stays, since kits are tuned anyway.
         close_db: close microphones against the overheads.
         distance_s: how much later the overheads hear each group.
         room: probability of a room at all.

@@ -6,6 +6,7 @@ the recording is cut.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -157,7 +158,25 @@ def play_midi(font: Path, midi: Path, recording: Path) -> None:
             next_step="apt-get install fluidsynth",
         )
     _check_font(font)
-    options = ["-ni", "-q", "-g", "0.2", "-R", "0", "-C", "0", "-r", str(SAMPLE_RATE_HZ), "-O", "float", "-T", "wav"]
+    # Nobody's own settings: they would be heard.
+    options = [
+        "-f",
+        os.devnull,
+        "-ni",
+        "-q",
+        "-g",
+        "0.2",
+        "-R",
+        "0",
+        "-C",
+        "0",
+        "-r",
+        str(SAMPLE_RATE_HZ),
+        "-O",
+        "float",
+        "-T",
+        "wav",
+    ]
     done = subprocess.run(
         [found, *options, "-F", str(recording), str(font), str(midi)], capture_output=True, text=True, check=False
     )
