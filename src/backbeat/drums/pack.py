@@ -215,32 +215,33 @@ def _write_archive(part: Path, shown: str, name: str, takes: Sequence[Take]) -> 
         for take in ordered:
             session = f"drummer{drummers[take.drummer]}"
             stem = f"{session}/{take.performance}_{take.kit}"
-            target.writestr(_member(f"{name}/{stem}.midi"), take.midi)
+            target.writestr(member(f"{name}/{stem}.midi"), take.midi)
             _write_wav(target, f"{name}/{stem}.wav", take)
             rows.append(_row(take, session, stem))
             advance(_wav_bytes(take))
-        target.writestr(_member(f"{name}/{name}.csv"), write_table(rows, COLUMNS))
+        target.writestr(member(f"{name}/{name}.csv"), write_table(rows, COLUMNS))
 
 
 def _write_wav(target: zipfile.ZipFile, name: str, take: Take) -> None:
     if take.sound.suffix.lower() == ".wav":
-        member = _member(name)
+        header = member(name)
         # zipfile then knows beforehand whether the member needs the fields for more than 4 GB.
-        member.file_size = take.sound.stat().st_size
-        with take.sound.open("rb") as source, target.open(member, "w") as stream:
+        header.file_size = take.sound.stat().st_size
+        with take.sound.open("rb") as source, target.open(header, "w") as stream:
             shutil.copyfileobj(source, stream, 2**20)
         return
     samples, rate_hz = soundfile.read(take.sound, dtype="int32", always_2d=True)
     decoded = io.BytesIO()
     subtype = _WAV_SUBTYPES.get(take.info.subtype, take.info.subtype)
     soundfile.write(decoded, samples, rate_hz, subtype=subtype, format="WAV")
-    target.writestr(_member(name), decoded.getvalue())
+    target.writestr(member(name), decoded.getvalue())
 
 
-def _member(name: str) -> zipfile.ZipInfo:
-    member = zipfile.ZipInfo(name, date_time=_MADE_AT)
-    member.create_system, member.external_attr = 3, 0o100644 << 16
-    return member
+def member(name: str) -> zipfile.ZipInfo:
+    """Return the header of a member: the same wherever and whenever it is written."""
+    header = zipfile.ZipInfo(name, date_time=_MADE_AT)
+    header.create_system, header.external_attr = 3, 0o100644 << 16
+    return header
 
 
 def _wav_bytes(take: Take) -> int:

@@ -24,7 +24,7 @@ from backbeat.datasets.egmdtable import SPLITS
 from backbeat.datasets.listing import file_url
 from backbeat.datasets.new import Description, new
 from backbeat.datasets.registry import RECORDS_FOLDER
-from backbeat.drums.pack import OWN_FOLDER
+from backbeat.drums.pack import OWN_FOLDER, member
 from backbeat.drums.packrecord import record_of, updated_record
 from backbeat.errors import ConfigError
 from backbeat.executor import run_tasks
@@ -35,7 +35,7 @@ from backbeat.rendering.material import make_banks, make_songs
 from backbeat.rendering.performances import read_performances
 from backbeat.rendering.plan import KitTask, length_s, plan_kits
 from backbeat.rendering.recipe import Band, Recipe, load_recipe
-from backbeat.rendering.render import member, render_kit
+from backbeat.rendering.render import render_kit
 from backbeat.rendering.sources import Source
 from backbeat.storage.staging import new_file, require_space
 
@@ -167,10 +167,8 @@ def license_lines(sources: Sequence[Source], band: Band | None) -> Iterator[str]
 
 
 def _used(tasks: Sequence[KitTask]) -> tuple[Source, ...]:
-    return tuple(
-        {source.name: source for task in tasks for source in task.sources}[name]
-        for name in sorted({source.name for task in tasks for source in task.sources})
-    )
+    by_name = {source.name: source for task in tasks for source in task.sources}
+    return tuple(by_name[name] for name in sorted(by_name))
 
 
 def _summary(archive: Path, record: Path, tasks: Sequence[KitTask]) -> Expanded:

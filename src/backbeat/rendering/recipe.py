@@ -15,8 +15,6 @@ from backbeat.config import Strict, load_yaml, validated
 from backbeat.errors import ConfigError
 from backbeat.rendering.sources import RelativePath, SoundLicense, Source
 
-SPLITS = ("train", "validation", "test")
-
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 

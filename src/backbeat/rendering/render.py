@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from backbeat.datasets.egmdtable import COLUMNS, write_table
 from backbeat.drums.midi import Onsets, read_onsets, write_onsets
+from backbeat.drums.pack import member
 from backbeat.rendering.bank import SAMPLE_RATE_HZ
 from backbeat.rendering.kits import draw_kit, drawn
 from backbeat.rendering.material import read_bank
@@ -23,8 +24,6 @@ from backbeat.rendering.seeds import Purpose, generator
 from backbeat.rendering.sources import load_bank
 from backbeat.rendering.studio import Backing, draw_backing, produce
 from backbeat.storage.staging import new_file
-
-_MADE_AT = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can say
 
 
 def render_kit(task: KitTask) -> None:
@@ -52,13 +51,6 @@ def render_kit(task: KitTask) -> None:
             target.writestr(member(f"{stem}.wav"), _wav(samples))
             row = _row(performance, stem, len(samples) / SAMPLE_RATE_HZ, kit.name)
             target.writestr(member(f"{stem}.csv"), write_table([row], COLUMNS))
-
-
-def member(name: str) -> zipfile.ZipInfo:
-    """Return the header of a member: the same wherever and whenever it is written."""
-    header = zipfile.ZipInfo(name, date_time=_MADE_AT)
-    header.create_system, header.external_attr = 3, 0o100644 << 16
-    return header
 
 
 def _backing(task: KitTask, position: int) -> Backing | None:
