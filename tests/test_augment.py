@@ -88,3 +88,7 @@ def test_the_second_kit_of_a_mix_is_softer_by_at_most_what_was_asked() -> None:
     beside = float(changed[0, 40, 0])
     assert 100 <= beside <= 120
     assert float(changed[0, 10, 0]) == 180
+
+
+def test_a_compressor_makes_silence_no_louder() -> None:
+    assert (_augmented(_burst(), contrast=0.9)[:, 30:] == 0).all()

@@ -103,6 +103,15 @@ def test_a_short_sequence_is_padded_and_marked(tmp_path: Path, classes: ClassMap
     assert windows[0].valid.sum() == 50
 
 
+def test_whatever_the_tempo_a_long_sequence_fills_the_window(tmp_path: Path, classes: ClassMap) -> None:
+    write_shard(tmp_path / "train" / "kit-01.h5", "train", 1, [500])
+    sequences = sequences_of(open_shards(tmp_path), "train")
+    windows = WindowDataset(
+        sequences, classes, window_frames=101, label_frames=1, frame_rate_hz=100.0, seed=1, tempo_jitter=0.2
+    )
+    assert all(windows[index].valid.all() for index in range(200))
+
+
 def test_a_window_depends_on_seed_and_index_alone(tmp_path: Path, classes: ClassMap) -> None:
     write_shard(tmp_path / "train" / "kit-01.h5", "train", 1, [500, 300])
     sequences = sequences_of(open_shards(tmp_path), "train")

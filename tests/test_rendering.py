@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import shutil
 import zipfile
@@ -20,7 +21,7 @@ from backbeat.errors import ConfigError
 from backbeat.rendering import expand as expanding
 from backbeat.rendering.bank import SAMPLE_RATE_HZ, Bank, OneShot, one_shot
 from backbeat.rendering.expand import expand
-from backbeat.rendering.kits import GROUPS, draw_kit
+from backbeat.rendering.kits import GROUPS, Kit, Voice, draw_kit
 from backbeat.rendering.performances import LEAD_S, Performance, excerpt, read_performances
 from backbeat.rendering.playing import play
 from backbeat.rendering.recipe import Recipe, load_recipe
@@ -122,6 +123,28 @@ def test_the_archive_is_read_by_the_pipeline_and_says_where_it_is_from(project: 
     assert record["files"][0]["size"] == made.archive.stat().st_size
 
 
+def test_the_license_names_what_is_heard_and_nothing_else(project: Path, performances: Path) -> None:
+    values = _values()
+    first, *_ = values["sources"]
+    second = copy.deepcopy(first) | {"name": "other sounds"}
+    second["license"]["url"] = "https://example.org/license"
+    values |= {"sources": [first, second], "parts": {"train": {"kits": 1, "minutes": {"train": 0.01}}}}
+    values["kit"]["other_source"] = 0.0
+    (project / "configs" / "kits" / "few-kits.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    made = _expand(project, performances)
+    with zipfile.ZipFile(made.archive) as archive:
+        text = archive.read("few_kits/LICENSE").decode()
+        begun = archive.read("few_kits/few_kits.csv").decode().splitlines()[1].split(",")[-1]
+        assert all(name.endswith((".midi", ".wav", ".csv", "LICENSE")) for name in archive.namelist())
+    # The kit begins with one of two sources that have the same pieces, and takes none of the other one.
+    assert len(made.sources) == 2
+    heard = {
+        "sounds of train 1": "Sounds: sounds of train, nobody, MIT",
+        "other sounds 1": "Sounds: other sounds, nobody, MIT, https://example.org/license",
+    }
+    assert [line for line in text.splitlines() if line.startswith("Sounds")] == [heard[begun]]
+
+
 def test_the_same_recipe_gives_the_same_bytes_and_another_seed_others(project: Path, performances: Path) -> None:
     first = _expand(project, performances).archive.read_bytes()
     assert _expand(project, performances, workers=2).archive.read_bytes() == first
@@ -170,6 +193,7 @@ def test_a_hit_is_heard_where_the_midi_file_has_it(project: Path, performances: 
     (project / "configs" / "kits" / "few-kits.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     made = _expand(project, performances)
     for sequence in read_index(made.archive):
+        assert sequence.tempo_bpm == pytest.approx(127.2)
         with zipfile.ZipFile(made.archive) as archive:
             samples, _ = soundfile.read(io.BytesIO(archive.read(sequence.wav.name)))
             onsets = read_onsets(archive.read(sequence.midi.name))
@@ -352,8 +376,11 @@ def test_what_a_kit_does_not_have_is_not_written(project: Path, performances: Pa
 
 
 def test_compressor_room_and_noise_are_heard() -> None:
-    kit, recipe = _kit(drums={"kick": (_click(),)})
-    heard = play(kit, _onsets((0.25, 36, 127), (0.6, 36, 60), (1.0, 36, 127)), np.random.default_rng(0))
+    _, recipe = _kit(drums={"kick": (_click(),)})
+    # Longer than any attack of the compressor, and further apart than its release.
+    tone = OneShot(np.sin(2 * np.pi * 300 / SAMPLE_RATE_HZ * np.arange(4_410, dtype=np.float32)), 1.0)
+    kit = Kit(1, "one tone", {36: Voice((tone,), 1.0, "kick")}, 1.0, 0.01, 0.0, ("one",))
+    heard = play(kit, _onsets((0.25, 36, 127), (2.0, 36, 60)), np.random.default_rng(0))
     flat = {"low": 0.0, "high": 0.0}
     names = ("tilt_db", "bells_db", "threshold_db", "distance_s", "close_db", "level_db")
     dry = dict.fromkeys(names, flat) | {"room": 0.0, "low_pass": 0.0, "lossy": 0.0}
@@ -377,5 +404,5 @@ def test_compressor_room_and_noise_are_heard() -> None:
     ringing = made(room=1.0, decay_s={"low": 0.9, "high": 0.9}, room_db={"low": -10.0, "high": -10.0})
     assert level(ringing, 0.45, 0.1) > level(plain, 0.45, 0.1) + 10
     squeezed = made(threshold_db={"low": -30.0, "high": -30.0}, ratio={"low": 6.0, "high": 6.0})
-    before, after = (level(one, 0.25, 0.01) - level(one, 0.6, 0.01) for one in (plain, squeezed))
+    before, after = (level(one, 0.3, 0.04) - level(one, 2.05, 0.04) for one in (plain, squeezed))
     assert after < before - 1.0

@@ -16,11 +16,14 @@ Audio = NDArray[np.float32]
 
 SAMPLE_RATE_HZ = 44_100
 
-# Where a sound begins and where it has ended, relative to its peak.
+# A sound is there at the first of these, and begins at the second, relative to its peak. What was above the second
+# long before is noise of a soft stroke, or a foot on its way, and not where anybody hears a hit.
+_THERE_RATIO = 0.1
 _ATTACK_RATIO = 0.02
+_LONGEST_RISE_SAMPLES = 88
 _SILENCE_RATIO = 0.001
 
-# So much is kept before the attack, faded in, so that a click does not begin with a step.
+# So much is kept before the attack and faded in, so that no sound begins with a step.
 _LEAD_SAMPLES = 32
 _FADE_SAMPLES = 441
 
@@ -66,10 +69,19 @@ def one_shot(samples: NDArray[np.floating], rate_hz: int, force: float, longest_
     peak = float(level.max(initial=0.0))
     if peak < 1e-4 or not np.isfinite(peak):
         return None
-    begin = max(0, int(np.argmax(level >= _ATTACK_RATIO * peak)) - _LEAD_SAMPLES)
+    attack = _attack(np.asarray(level / peak, np.float32))
+    begin = max(0, attack - _LEAD_SAMPLES)
     heard = np.flatnonzero(level >= _SILENCE_RATIO * peak)
     end = min(int(heard[-1]) + 1, begin + round(longest_s * SAMPLE_RATE_HZ))
     kept = (mono[begin:end] / peak).astype(np.float32)
+    kept[: attack - begin] *= np.linspace(0.0, 1.0, attack - begin, endpoint=False, dtype=np.float32)
     fade = min(_FADE_SAMPLES, len(kept) // 2)
     kept[len(kept) - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
     return OneShot(kept, float(force))
+
+
+def _attack(level: Audio) -> int:
+    """Return where a sound begins, of its level relative to its peak."""
+    there = int(np.argmax(level >= _THERE_RATIO))
+    earliest = max(0, there - _LONGEST_RISE_SAMPLES)
+    return earliest + int(np.argmax(level[earliest : there + 1] >= _ATTACK_RATIO))

@@ -13,6 +13,7 @@ kind of processor may round a sample otherwise.)
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import zipfile
@@ -35,8 +36,8 @@ from backbeat.rendering.material import make_banks, make_songs
 from backbeat.rendering.performances import read_performances
 from backbeat.rendering.plan import KitTask, length_s, plan_kits
 from backbeat.rendering.recipe import Band, Recipe, load_recipe
-from backbeat.rendering.render import render_kit
-from backbeat.rendering.sources import Source
+from backbeat.rendering.render import HEARD, render_kit
+from backbeat.rendering.sources import SoundLicense, Source
 from backbeat.storage.staging import new_file, require_space
 
 _WAV_BYTES_PER_S = 2 * SAMPLE_RATE_HZ
@@ -44,7 +45,7 @@ _WAV_BYTES_PER_S = 2 * SAMPLE_RATE_HZ
 
 @dataclass(frozen=True)
 class Expanded:
-    """What was rendered, or would be: kits, recordings and seconds of each split."""
+    """What was rendered, or would be: kits, recordings and seconds of each split, and what kits may be made of."""
 
     archive: Path
     record: Path
@@ -128,14 +129,18 @@ def expand(
 
 
 def _write_archive(path: Path, name: str, recipe: Recipe, tasks: Sequence[KitTask]) -> None:
-    """Put the parts together; rows of the table are members of the parts."""
+    """Put the parts together; rows of the table, and the sources that are heard, are members of the parts."""
     tables: list[str] = []
+    heard: set[str] = set()
     with zipfile.ZipFile(path, "w") as target, progress(f"writing {name}", len(tasks), unit="kits") as advance:
         for task in tasks:
             with zipfile.ZipFile(task.part) as part:
                 for info in part.infolist():
                     if info.filename.endswith(".csv"):
                         tables.append(part.read(info).decode())
+                        continue
+                    if info.filename == HEARD:
+                        heard |= set(json.loads(part.read(info)))
                         continue
                     header = member(f"{name}/{info.filename}")
                     header.file_size = info.file_size
@@ -153,20 +158,33 @@ def _write_archive(path: Path, name: str, recipe: Recipe, tasks: Sequence[KitTas
         rows = (table.splitlines(keepends=True)[1] for table in tables)
         target.writestr(member(f"{name}/{name}.csv"), columns + "".join(rows))
         band = recipe.band if recipe.recording.backing else None
-        target.writestr(member(f"{name}/LICENSE"), "".join(license_lines(_used(tasks), band)))
+        sources = [source for source in _candidates(tasks) if source.name in heard]
+        target.writestr(member(f"{name}/LICENSE"), "".join(license_lines(sources, band)))
 
 
 def license_lines(sources: Sequence[Source], band: Band | None) -> Iterator[str]:
-    """Yield where performances and sounds are from, a line each."""
+    """Yield where performances and sounds are from, a line each.
+
+    Args:
+        sources: of the sounds that are heard.
+        band: that plays along, or None.
+    """
     yield "Performances: Groove MIDI Dataset, Google LLC, CC-BY-4.0, https://magenta.tensorflow.org/datasets/groove\n"
     for source in sources:
         package = f", Debian package {source.package}" if source.package else ""
-        yield f"Sounds: {source.name}, {source.license.holder}, {source.license.id}{package}\n"
+        yield f"Sounds: {source.name}, {_said(source.license)}{package}\n"
     if band:
-        yield f"Songs that play along: {band.license.holder}, {band.license.id}, Debian package {band.package}\n"
+        yield f"Songs that play along: {_said(band.license)}, Debian package {band.package}\n"
 
 
-def _used(tasks: Sequence[KitTask]) -> tuple[Source, ...]:
+def _said(said: SoundLicense) -> str:
+    """Return whose the sounds are and under which license, with its address if it is one of the web."""
+    url = f", {said.url}" if said.url.startswith(("https://", "http://")) else ""
+    return f"{said.holder}, {said.id}{url}"
+
+
+def _candidates(tasks: Sequence[KitTask]) -> tuple[Source, ...]:
+    """Return what the kits may be made of; not all of it is heard."""
     by_name = {source.name: source for task in tasks for source in task.sources}
     return tuple(by_name[name] for name in sorted(by_name))
 
@@ -178,7 +196,7 @@ def _summary(archive: Path, record: Path, tasks: Sequence[KitTask]) -> Expanded:
         for performance in task.played:
             recordings[performance.split] += 1
             duration_s[performance.split] += length_s(performance, task.recipe.longest_s)
-    return Expanded(archive, record, len(tasks), 0, recordings, duration_s, _used(tasks))
+    return Expanded(archive, record, len(tasks), 0, recordings, duration_s, _candidates(tasks))
 
 
 def _description(recipe: Recipe, sources: Sequence[Source]) -> Description:

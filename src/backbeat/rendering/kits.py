@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from backbeat.rendering.bank import SAMPLE_RATE_HZ, Audio, Bank, OneShot
+from backbeat.rendering.equalizer import filtered, tilt_and_bell
 from backbeat.rendering.recipe import KitDraws, Range
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -26,13 +26,18 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """What is bought, and so exchanged, together."""
 
 # What stands in for a piece that a source lacks, with a ratio on its tuning; the first one that is there.
-_INSTEAD: dict[str, tuple[tuple[str, float], ...]] = {
+_ALIKE: dict[str, tuple[tuple[str, float], ...]] = {
     "snare_rim": (("snare", 1.06),),
-    "cross_stick": (("snare_rim", 1.5), ("snare", 1.8)),
     "tom_high": (("tom_mid", 1.22), ("tom_low", 1.5)),
     "tom_mid": (("tom_high", 0.82), ("tom_low", 1.22)),
     "tom_low": (("tom_mid", 0.8), ("tom_high", 0.67)),
     "hat_pedal": (("hat_closed", 0.9),),
+}
+
+# The same where what stands in is another instrument: it is written as what it does not sound like, so a model would
+# learn, and its thresholds be chosen, on the wrong sound. The real piece of any other source is better.
+_OTHERWISE: dict[str, tuple[tuple[str, float], ...]] = {
+    "cross_stick": (("snare_rim", 1.5), ("snare", 1.8)),
     "hat_open": (("crash", 1.3),),
     "bell": (("ride", 1.12),),
     "ride": (("crash", 1.2),),
@@ -83,7 +88,7 @@ class Kit:
         velocity_power: amplitude is (velocity / 127) to this power.
         choke_s: time constant of a closing hat.
         wires_gain: how loud the wires answer other drums.
-        sources: names of the sources that are in it.
+        sources: names of the sources whose sounds are in it, sorted.
     """
 
     number: int
@@ -112,18 +117,22 @@ def draw_kit(
         rng: where the draws come from.
     """
     voices: dict[int, Voice] = {}
-    used = []
+    used: set[str] = set()
     for group, instruments in GROUPS.items():
         bank = _bank_for(group, banks, draws, rng)
-        used.append(bank.source)
         change = _Change.drawn(draws, rng)
         loose = group == "hats" and rng.random() < draws.loose_hat
         level_db = drawn(draws.level_db, rng)
         for instrument in instruments:
             piece = change.of_piece(rng)
-            shots = _loosened(bank, rng) if loose and instrument == "hat_closed" else _found(bank, banks, instrument)
+            found, shots = _found(bank, banks, instrument)
+            if loose and instrument == "hat_closed":
+                shots = _loosened(found, rng) or shots
             shots = _thinned(shots, rng)
-            for pitch in sorted(pitch for pitch, name in instrument_of.items() if name == instrument):
+            pitches = sorted(pitch for pitch, name in instrument_of.items() if name == instrument)
+            if shots and pitches:
+                used.add(found.source)
+            for pitch in pitches:
                 heard = change.of_piece(rng) if pitch in _SECOND_CRASH else piece
                 edge_db = 2.0 if pitch in _EDGES else 0.0
                 gain = 10 ** ((_BALANCE_DB[instrument] + level_db + edge_db) / 20)
@@ -135,7 +144,7 @@ def draw_kit(
         velocity_power=drawn(draws.velocity_power, rng),
         choke_s=drawn(draws.choke_s, rng),
         wires_gain=10 ** (drawn(draws.wires_db, rng) / 20),
-        sources=tuple(sorted(set(used))),
+        sources=tuple(sorted(used)),
     )
 
 
@@ -177,12 +186,9 @@ class _Change:
         if self.decay < 1:
             fall = 6.9 * (1 / self.decay - 1) / max(len(samples), 1)
             samples = samples * np.exp(-fall * np.arange(len(samples), dtype=np.float32))
-        size = fft.next_fast_len(len(samples) + 512, real=True)
-        octaves = np.log2(np.maximum(fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ), 20.0) / 40.0).astype(np.float32)
-        curve_db = self.tilt_db * (octaves / 9 - 0.5) + self.bell_db * np.exp(-((octaves - self.bell_octave) ** 2))
-        filtered = fft.irfft(fft.rfft(samples, size) * 10 ** (curve_db / 20), size)[: len(samples)]
-        peak = float(np.abs(filtered).max(initial=1e-9))
-        return OneShot((filtered / peak).astype(np.float32), shot.force)
+        heard = filtered(samples, tilt_and_bell(self.tilt_db, self.bell_db, self.bell_octave))
+        peak = float(np.abs(heard).max(initial=1e-9))
+        return OneShot((heard / peak).astype(np.float32), shot.force)
 
 
 def _bank_for(group: str, banks: list[Bank], draws: KitDraws, rng: np.random.Generator) -> Bank:
@@ -199,16 +205,22 @@ def _bank_for(group: str, banks: list[Bank], draws: KitDraws, rng: np.random.Gen
     return others[int(rng.choice(len(others), p=weights / weights.sum()))]
 
 
-def _found(bank: Bank, banks: list[Bank], instrument: str) -> tuple[OneShot, ...]:
-    """Return the sounds of an instrument: of this bank, or what stands in for it there; else of another bank."""
-    for having in (bank, *banks):
-        if having.shots.get(instrument):
-            return having.shots[instrument]
-        for other, tuning in _INSTEAD.get(instrument, ()):
-            if having.shots.get(other):
-                change = _Change(tuning, 0.5 if instrument in _SHORTER else 1.0, 0.0, 0.0, 0.0)
-                return tuple(change.applied(shot) for shot in having.shots[other][:_MOST_SHOTS])
-    return ()
+def _found(bank: Bank, banks: list[Bank], instrument: str) -> tuple[Bank, tuple[OneShot, ...]]:
+    """Return the sounds of an instrument and whose they are: of this bank, even if they are of a piece that is alike.
+
+    Else they are of another bank; else of another instrument, of this bank first.
+    """
+    alike = ((instrument, 1.0), *_ALIKE.get(instrument, ()))
+    for pieces in (alike, _OTHERWISE.get(instrument, ())):
+        for having in (bank, *banks):
+            for piece, tuning in pieces:
+                shots = having.shots.get(piece)
+                if shots and piece == instrument:
+                    return having, shots
+                if shots:
+                    change = _Change(tuning, 0.5 if instrument in _SHORTER else 1.0, 0.0, 0.0, 0.0)
+                    return having, tuple(change.applied(shot) for shot in shots[:_MOST_SHOTS])
+    return bank, ()
 
 
 def _thinned(shots: tuple[OneShot, ...], rng: np.random.Generator) -> tuple[OneShot, ...]:

@@ -14,7 +14,7 @@ from backbeat.rendering.backing import make_backing
 from backbeat.rendering.bank import Bank, OneShot
 from backbeat.rendering.plan import SOURCES_OF_A_KIT, KitTask
 from backbeat.rendering.recipe import Recipe
-from backbeat.rendering.seeds import ROLES, Purpose, generator
+from backbeat.rendering.seeds import Purpose, generator
 from backbeat.rendering.sources import Source, load_bank, located
 from backbeat.storage.staging import new_file
 
@@ -35,13 +35,18 @@ def make_banks(tasks: Sequence[KitTask], workers: int | None, cluster: str | Non
 
 
 def make_songs(recipe: Recipe, tasks: Sequence[KitTask], workers: int | None, cluster: str | None) -> None:
-    """Have the band play its songs, once."""
+    """Have the band play the songs that the kits of these tasks may hear, once."""
     if recipe.band is None or not tasks:
         return
     font = located(recipe.band.file, recipe.band.package)
-    wanted = [(path, font, recipe.seed, index) for index, path in enumerate(tasks[0].songs) if not path.exists()]
+    wanted = {
+        path: (path, font, recipe.seed, task.role, index)
+        for task in tasks
+        for index, path in enumerate(task.songs)
+        if not path.exists()
+    }
     with progress("playing songs", len(wanted), unit="songs") as advance:
-        for _ in run_tasks(_make_song, wanted, workers=workers, cluster=cluster):
+        for _ in run_tasks(_make_song, list(wanted.values()), workers=workers, cluster=cluster):
             advance(1)
 
 
@@ -68,8 +73,8 @@ def _make_bank(task: tuple[Path, Source]) -> None:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
-def _make_song(task: tuple[Path, Path, int, int]) -> None:
-    path, font, seed, index = task
-    song = make_backing(font, generator(seed, ROLES[0], index, Purpose.SONG, int(Purpose.SONG)))
+def _make_song(task: tuple[Path, Path, int, str, int]) -> None:
+    path, font, seed, role, index = task
+    song = make_backing(font, generator(seed, role, index, Purpose.SONG))
     with new_file(path) as part, part.open("wb") as stream:
         np.save(stream, song)

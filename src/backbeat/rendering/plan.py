@@ -1,11 +1,13 @@
 """The plan: which kits there are, what each may be made of, what it plays, and where its recordings will be.
 
 A kit's recordings are kept under the digest of everything that they depend on: the draws, the performances, the bytes
-of its sounds, this package's code, and the libraries that compute.
+of its sounds, the code that makes them, and the libraries and the program that compute.
 """
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,18 +17,27 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from backbeat.audio import read
+from backbeat.datasets import egmdtable
 from backbeat.datasets.egmdtable import SPLITS
+from backbeat.datasets.mini import grooves as mini_grooves
+from backbeat.datasets.mini import kits as mini_kits
+from backbeat.drums import midi
 from backbeat.drums.classes import load_drums
 from backbeat.provenance import digest_of, file_digest
 from backbeat.rendering.performances import Performance
 from backbeat.rendering.playing import TAIL_S
 from backbeat.rendering.recipe import Recipe
 from backbeat.rendering.seeds import ROLES, Purpose, generator
+from backbeat.rendering.soundfonts import PROGRAM
 from backbeat.rendering.sources import Source, located, source_digest
 from backbeat.storage.staging import Staging, open_staging
 
 # A kit is made of the sources that are drawn for it: so many are in memory at a time.
 SOURCES_OF_A_KIT = 5
+
+# Code elsewhere that is heard: the synthesizer's voices, what decodes sounds, what reads and writes hits, the table.
+_HEARD_CODE = (mini_kits, mini_grooves, read, midi, egmdtable)
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class KitTask:
         number: of the kit in the archive.
         sources: what it may be made of; it begins with the first.
         banks: where their sounds are.
-        songs: where the backings are; none where no band plays.
+        songs: where the backings of its role are; none where no band plays.
         played: performances and how many seconds of each at most.
         instrument_of: pads of the kit.
         part: where its recordings go.
@@ -71,27 +82,22 @@ def plan_kits(project: Path, recipe: Recipe, performances: list[Performance], ar
         ConfigError: if a source is not there.
     """
     staging = open_staging(project)
-    libraries = [soundfile.__libsndfile_version__, np.__version__, version("scipy"), version("soxr")]
-    code = digest_of([*libraries, *map(file_digest, sorted(Path(__file__).parent.glob("*.py")))])
+    code = _code_digest()
+    player = _player()
     instrument_of = dict(load_drums(project).pitches)
-    digests = {source.name: source_digest(source) for source in recipe.sources}
-    songs = _songs(staging, recipe, code)
+    # The player is heard in what it plays only.
+    digests = {source.name: [source_digest(source), player if source.soundfont else ""] for source in recipe.sources}
     draws = [recipe.kit.model_dump(), recipe.recording.model_dump(), recipe.longest_s, recipe.seed]
-    everywhere = [code, [song.name for song in songs], archive_digest, draws, sorted(instrument_of.items())]
+    everywhere = [code, archive_digest, draws, sorted(instrument_of.items())]
     tasks: list[KitTask] = []
     for role, part in ((role, recipe.parts[role]) for role in ROLES if role in recipe.parts):
+        songs = _songs(staging, recipe, role, [code, player])
         for index in range(part.kits):
-            rng = generator(recipe.seed, role, index, Purpose.PLAN)
-            sources = _sources_of(recipe, role, rng)
-            played = [
-                performance
-                for split in SPLITS
-                if split in part.minutes
-                for performance in _chosen(performances, split, 60 * part.minutes[split], recipe.longest_s, rng)
-            ]
+            sources = _sources_of(recipe, role, generator(recipe.seed, role, index, Purpose.SOURCES))
+            played = _played(recipe, role, index, performances)
             number = len(tasks) + 1
-            of_kit = [role, index, number, [performance.stem for performance in played]]
-            made_from = [*everywhere, *of_kit, [digests[source.name] for source in sources]]
+            of_kit = [role, index, number, [song.name for song in songs], [one.stem for one in played]]
+            made_from = [*everywhere, *of_kit, [[source.name, digests[source.name]] for source in sources]]
             tasks.append(
                 KitTask(
                     recipe=recipe,
@@ -99,9 +105,9 @@ def plan_kits(project: Path, recipe: Recipe, performances: list[Performance], ar
                     index=index,
                     number=number,
                     sources=sources,
-                    banks=tuple(_bank(staging, source, digests[source.name], code) for source in sources),
+                    banks=tuple(_bank(staging, source, [code, *digests[source.name]]) for source in sources),
                     songs=songs,
-                    played=tuple(played),
+                    played=played,
                     instrument_of=instrument_of,
                     part=staging.entry("rendered", digest_of(made_from), ".zip"),
                 )
@@ -109,20 +115,37 @@ def plan_kits(project: Path, recipe: Recipe, performances: list[Performance], ar
     return tasks
 
 
-def _songs(staging: Staging, recipe: Recipe, code: str) -> tuple[Path, ...]:
+def _code_digest() -> str:
+    """Return a digest of the code and the libraries that are heard."""
+    libraries = [soundfile.__libsndfile_version__, np.__version__, *map(version, ("scipy", "soxr", "mido"))]
+    modules = [Path(str(module.__file__)) for module in _HEARD_CODE]
+    files = [*sorted(Path(__file__).parent.glob("*.py")), *modules]
+    return digest_of([libraries, [[file.name, file_digest(file)] for file in files]])
+
+
+def _player() -> str:
+    """Return the version of the program that plays SoundFonts; nothing if it is missing: playing says so."""
+    found = shutil.which(PROGRAM)
+    if found is None:
+        return ""
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    return said.partition("\n")[0].strip()
+
+
+def _songs(staging: Staging, recipe: Recipe, role: str, made_with: list[str]) -> tuple[Path, ...]:
+    """Return where the songs of a role are: a song that a model has heard says nothing of how it does in a new one."""
     band = recipe.band
     if band is None or not recipe.recording.backing:
         return ()
-    digest = digest_of([code, band.model_dump(), file_digest(located(band.file, band.package))])
-    names = (digest_of([digest, recipe.seed, index]) for index in range(band.songs))
-    return tuple(staging.entry("songs", name, ".npy") for name in names)
+    digest = digest_of([made_with, file_digest(located(band.file, band.package)), recipe.seed, role])
+    return tuple(staging.entry("songs", digest_of([digest, index]), ".npy") for index in range(band.songs))
 
 
-def _bank(staging: Staging, source: Source, digest: str, code: str) -> Path | None:
+def _bank(staging: Staging, source: Source, made_from: list[str]) -> Path | None:
     """Return where the sounds of a source are kept; the synthesizer makes others for every kit."""
     if source.synthesizer is not None:
         return None
-    return staging.entry("banks", digest_of([digest, code]), ".npz")
+    return staging.entry("banks", digest_of(made_from), ".npz")
 
 
 def _sources_of(recipe: Recipe, role: str, rng: np.random.Generator) -> tuple[Source, ...]:
@@ -143,6 +166,23 @@ def _sources_of(recipe: Recipe, role: str, rng: np.random.Generator) -> tuple[So
 def _shares(sources: Sequence[Source]) -> NDArray[np.float64]:
     weights = np.array([source.weight for source in sources])
     return np.asarray(weights / weights.sum())
+
+
+def _played(recipe: Recipe, role: str, index: int, performances: list[Performance]) -> tuple[Performance, ...]:
+    """Draw what a kit plays: of each split on its own, so that one does not depend on how long another one is."""
+    minutes = recipe.parts[role].minutes
+    return tuple(
+        performance
+        for position, split in enumerate(SPLITS)
+        if split in minutes
+        for performance in _chosen(
+            performances,
+            split,
+            60 * minutes[split],
+            recipe.longest_s,
+            generator(recipe.seed, role, index, Purpose.PERFORMANCES, position),
+        )
+    )
 
 
 def _chosen(

@@ -12,9 +12,13 @@ from backbeat.rendering.kits import GROUPS, Kit, Voice, softened
 # What is heard after the last hit.
 TAIL_S = 1.0
 
+# An open hat rings on when it is struck again, as other cymbals do; the foot stops it, and what is struck closed.
 _OPEN_HATS = frozenset({26, 46})
-_HATS = frozenset({22, 42, 44, 26, 46})
+_CLOSED_HATS = frozenset({22, 42, 44})
 _ANSWERED = ("kick", "toms")
+
+# So long the wires answer, and so long of it they fade.
+_WIRES_SAMPLES, _WIRES_FADE_SAMPLES = 8_820, 4_410
 
 # No two strokes are alike.
 _STROKE_DB = 0.7
@@ -36,7 +40,7 @@ def play(kit: Kit, onsets: Onsets, rng: np.random.Generator) -> NDArray[np.float
     order = list(GROUPS)
     heard = np.zeros((len(order), samples), np.float32)
     starts = np.rint(onsets.onset_s.astype(np.float64) * SAMPLE_RATE_HZ).astype(np.int64)
-    wires = kit.voices.get(38)
+    wires = _wires(kit)
     for position, (start, pitch, velocity) in enumerate(zip(starts, onsets.pitch, onsets.velocity, strict=True)):
         if not kit.sounds(int(pitch)):
             continue
@@ -46,10 +50,20 @@ def play(kit: Kit, onsets: Onsets, rng: np.random.Generator) -> NDArray[np.float
         if pitch in _OPEN_HATS:
             sound = _choked(sound, starts, onsets.pitch, position, kit.choke_s)
         _add(heard[order.index(voice.group)], sound, int(start))
-        if voice.group in _ANSWERED and wires is not None and wires.shots:
-            answer = softened(wires.shots[0].samples[:8_820], 0.6) * (kit.wires_gain * strength)
-            _add(heard[order.index("snare")], answer.astype(np.float32), int(start))
+        if voice.group in _ANSWERED:
+            _add(heard[order.index("snare")], wires * np.float32(strength), int(start))
     return heard
+
+
+def _wires(kit: Kit) -> Audio:
+    """Return how the snare's wires answer the hardest stroke on another drum; nothing, if the kit has no snare."""
+    voice = kit.voices.get(38)
+    if voice is None or not voice.shots:
+        return np.zeros(0, np.float32)
+    answer = softened(voice.shots[0].samples[:_WIRES_SAMPLES], 0.6) * np.float32(kit.wires_gain)
+    fade = min(_WIRES_FADE_SAMPLES, len(answer))
+    answer[len(answer) - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
+    return answer
 
 
 def _stroke(voice: Voice, strength: float, velocity_power: float, rng: np.random.Generator) -> Audio:
@@ -64,12 +78,12 @@ def _stroke(voice: Voice, strength: float, velocity_power: float, rng: np.random
 def _choked(
     sound: Audio, starts: NDArray[np.int64], pitches: NDArray[np.uint8], position: int, choke_s: float
 ) -> Audio:
-    """Damp an open hat from the next stroke on the hats."""
+    """Damp an open hat from where it is closed."""
     for later in range(position + 1, len(starts)):
         begin = int(starts[later] - starts[position])
         if begin >= len(sound):
             break
-        if int(pitches[later]) in _HATS and begin > 0:
+        if int(pitches[later]) in _CLOSED_HATS and begin > 0:
             damped = sound.copy()
             fall = np.arange(len(sound) - begin, dtype=np.float32) / (choke_s * SAMPLE_RATE_HZ)
             damped[begin:] *= np.exp(-fall)

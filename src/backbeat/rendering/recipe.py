@@ -108,7 +108,7 @@ class RecordingDraws(Strict):
 
 
 class Band(Strict):
-    """Who plays along: the melodic programs of a SoundFont, and how many songs they know."""
+    """Who plays along: the melodic programs of a SoundFont, and how many songs they know for the kits of each role."""
 
     file: RelativePath
     package: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tempfile
 import zipfile
 from pathlib import Path
@@ -25,9 +26,15 @@ from backbeat.rendering.sources import load_bank
 from backbeat.rendering.studio import Backing, draw_backing, produce
 from backbeat.storage.staging import new_file
 
+# The member of a part that lists the names of the sources that are heard in it.
+HEARD = "sources.json"
+
 
 def render_kit(task: KitTask) -> None:
-    """Render all recordings of one kit into its part: a zip of WAV, MIDI and a row of the table for each."""
+    """Render all recordings of one kit into its part: a zip of WAV, MIDI and a row of the table for each, and `HEARD`.
+
+    A kit that plays nothing that it has the pads for leaves `HEARD` empty.
+    """
     recipe = task.recipe
     banks = [
         load_bank(source, _synthesizer_seed(task)) if path is None else read_bank(path, source.name)
@@ -35,6 +42,7 @@ def render_kit(task: KitTask) -> None:
     ]
     kit_rng = generator(recipe.seed, task.role, task.index, Purpose.KIT)
     kit = draw_kit(task.number, banks, task.instrument_of, recipe.kit, kit_rng)
+    heard: tuple[str, ...] = ()
     with new_file(task.part) as part, zipfile.ZipFile(part, "w") as target:
         for position, performance in enumerate(task.played):
             rng = generator(recipe.seed, task.role, task.index, Purpose.RECORDING, position)
@@ -49,14 +57,16 @@ def render_kit(task: KitTask) -> None:
             stem = f"{performance.stem}_{task.number}"
             target.writestr(member(f"{stem}.midi"), midi)
             target.writestr(member(f"{stem}.wav"), _wav(samples))
-            row = _row(performance, stem, len(samples) / SAMPLE_RATE_HZ, kit.name)
+            row = _row(performance, stem, speed, len(samples) / SAMPLE_RATE_HZ, kit.name)
             target.writestr(member(f"{stem}.csv"), write_table([row], COLUMNS))
+            heard = kit.sources
+        target.writestr(member(HEARD), json.dumps(heard))
 
 
 def _backing(task: KitTask, position: int) -> Backing | None:
     """Draw whether a band plays along; from numbers of its own, so that the drums are the same without it."""
     recording = task.recipe.recording
-    rng = generator(task.recipe.seed, task.role, task.index, Purpose.SONG, position)
+    rng = generator(task.recipe.seed, task.role, task.index, Purpose.BACKING, position)
     if rng.random() >= recording.backing:
         return None
     song = np.load(task.songs[int(rng.integers(len(task.songs)))])
@@ -64,7 +74,7 @@ def _backing(task: KitTask, position: int) -> Backing | None:
 
 
 def _synthesizer_seed(task: KitTask) -> int:
-    return int(generator(task.recipe.seed, task.role, task.index, Purpose.KIT).integers(2**31))
+    return int(generator(task.recipe.seed, task.role, task.index, Purpose.SYNTHESIZER).integers(2**63))
 
 
 def _written(onsets: Onsets, speed: float) -> tuple[bytes, Onsets]:
@@ -83,13 +93,14 @@ def _wav(samples: NDArray[np.int16]) -> bytes:
     return out.getvalue()
 
 
-def _row(performance: Performance, stem: str, duration_s: float, kit_name: str) -> dict[str, str]:
+def _row(performance: Performance, stem: str, speed: float, duration_s: float, kit_name: str) -> dict[str, str]:
     return {
         "drummer": performance.drummer,
         "session": performance.session,
         "id": performance.id,
         "style": performance.style,
-        "bpm": f"{performance.tempo_bpm:g}",
+        # What is heard, as the onsets are.
+        "bpm": f"{round(performance.tempo_bpm * speed, 3)}",
         "beat_type": performance.beat_type,
         "time_signature": performance.meter,
         "duration": repr(duration_s),

@@ -27,7 +27,6 @@ NOTES: dict[str, tuple[int, ...]] = {
     "cross_stick": (37,),
     "snare": (38,),
     "snare_rim": (40,),
-    "clap": (39,),
     "tom_low": (41, 43),
     "tom_mid": (45, 47),
     "tom_high": (48, 50),
@@ -37,8 +36,6 @@ NOTES: dict[str, tuple[int, ...]] = {
     "crash": (49, 57, 55, 52),
     "ride": (51, 59),
     "bell": (53,),
-    "tambourine": (54,),
-    "cowbell": (56,),
 }
 """The notes of General MIDI for each instrument, which are not those of Roland's pads."""
 

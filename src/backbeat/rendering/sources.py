@@ -213,21 +213,17 @@ def _data_folders() -> list[Path]:
 
 
 def source_digest(source: Source) -> str:
-    """Return a digest of a source and of every byte of its files.
+    """Return a digest of what is heard of a source: how it is read, and every name and byte of its files.
+
+    Who made it, under which license, for what and how often is not heard.
 
     Raises:
         ConfigError: if its files are missing.
     """
-    relative = next(
-        (
-            kind.file if isinstance(kind, SoundFont) else kind.folder
-            for kind in (source.soundfont, source.hydrogen, source.folder)
-            if kind
-        ),
-        None,
-    )
-    if relative is None:
-        return digest_of(source.model_dump())
-    found = located(relative, source.package)
+    heard = source.model_dump(include={"soundfont", "hydrogen", "folder", "synthesizer"})
+    kind = source.soundfont or source.hydrogen or source.folder
+    if kind is None:
+        return digest_of(heard)
+    found = located(kind.file if isinstance(kind, SoundFont) else kind.folder, source.package)
     files = [found] if found.is_file() else sorted(path for path in found.rglob("*") if path.is_file())
-    return digest_of([source.model_dump(), [file_digest(file) for file in files]])
+    return digest_of([heard, [[file.relative_to(found).as_posix(), file_digest(file)] for file in files]])

@@ -1,7 +1,7 @@
 """The studio: microphones, a room, an equalizer, a compressor, tape and codec between the drums and the file.
 
-A hit stays where it was, within what a microphone's distance does. The equalizer has no phase: of a steep cut in the
-bass something is heard some milliseconds before a kick, 30 dB below it.
+A hit stays where it was, within what a microphone's distance does: the equalizer is of minimum phase, so nothing is
+heard before it. Only MP3 spreads a little of an attack ahead of it, as it does everywhere.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from backbeat.rendering.bank import SAMPLE_RATE_HZ, Audio
+from backbeat.rendering.equalizer import frequencies_hz, impulse_response
 from backbeat.rendering.kits import GROUPS, drawn
 from backbeat.rendering.recipe import RecordingDraws
 
@@ -22,6 +23,9 @@ from backbeat.rendering.recipe import RecordingDraws
 _OVERHEAD = {"kick": 0.25, "snare": 0.7, "toms": 0.6, "hats": 0.9, "ride": 1.0, "crashes": 1.0}
 # Metals have microphones of their own less often than drums.
 _CLOSE = {"kick": 1.0, "snare": 1.0, "toms": 1.0, "hats": 0.5, "ride": 0.3, "crashes": 0.1}
+
+# Bins of 2.7 Hz: the bass of a curve is followed within a fifth of a decibel.
+_EQUALIZER_SAMPLES = 16_384
 
 _BLOCK_SAMPLES = 64
 _ATTACK_S, _RELEASE_S = (0.001, 0.03), (0.04, 0.4)
@@ -83,26 +87,35 @@ def _equalized_in_room(close: Audio, overhead: Audio, draws: RecordingDraws, rng
     samples = len(close)
     decay_s = drawn(draws.decay_s, rng)
     in_room = rng.random() < draws.room
-    size = fft.next_fast_len(samples + round((decay_s if in_room else 0.05) * SAMPLE_RATE_HZ), real=True)
-    octaves = np.log2(np.maximum(fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ), 10.0) / 20.0).astype(np.float32)
+    equalizer = impulse_response(_drawn_curve_db(draws, rng))
+    response = _room(decay_s, rng) if in_room else np.zeros(0, np.float32)
+    # Of what rings longer than the recording nothing comes back at its beginning.
+    size = fft.next_fast_len(samples + len(response) + len(equalizer), real=True)
+    mixed = fft.rfft(close + overhead, size)
+    if in_room:
+        room_gain = 10 ** (drawn(draws.room_db, rng) / 20)
+        feed = fft.rfft(0.5 * close + overhead, size)
+        feed *= fft.rfft(np.float32(room_gain) * response, size)
+        mixed += feed
+    mixed *= fft.rfft(equalizer, size)
+    result: Audio = fft.irfft(mixed, size)[:samples]
+    return result / max(float(np.abs(result).max()), 1e-6)
+
+
+def _drawn_curve_db(draws: RecordingDraws, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw an equalizer: a slope, three bells, no rumble, and sometimes no top."""
+    octaves = np.log2(np.maximum(frequencies_hz(_EQUALIZER_SAMPLES), 10.0) / 20.0)
     curve_db = drawn(draws.tilt_db, rng) * (octaves / 10 - 0.5)
     for _ in range(3):
         center, width = rng.uniform(1, 10), rng.uniform(0.3, 1.5)
-        curve_db += np.float32(drawn(draws.bells_db, rng)) * np.exp(-(((octaves - center) / width) ** 2))
+        curve_db += drawn(draws.bells_db, rng) * np.exp(-(((octaves - center) / width) ** 2))
     # Below the lowest note of a kick there is only rumble, and speakers and tapes have an end at the top.
     curve_db -= 24 * np.maximum(0, np.log2(rng.uniform(20, 60) / 20) - octaves)
     if rng.random() < draws.low_pass:
         # From a tape's slope to a codec's wall.
         steepness_db = 12 * 30 ** rng.random()
         curve_db -= steepness_db * np.maximum(0, octaves - np.log2(rng.uniform(4_000, 15_000) / 20))
-    dry = fft.rfft(close + overhead, size)
-    if in_room:
-        response = _room(decay_s, rng)
-        room_gain = 10 ** (drawn(draws.room_db, rng) / 20)
-        feed = fft.rfft(0.5 * close + overhead, size)
-        dry = dry + np.float32(room_gain) * feed * fft.rfft(response, size)
-    result: Audio = fft.irfft(dry * 10 ** (curve_db / 20), size)[:samples]
-    return result / max(float(np.abs(result).max()), 1e-6)
+    return curve_db
 
 
 def _with_backing(mix: Audio, backing: Backing) -> Audio:

@@ -24,7 +24,6 @@ PADS: dict[str, tuple[int, ...]] = {
     "cross_stick": (37,),
     "snare": (38,),
     "snare_rim": (40,),
-    "clap": (39,),
     "tom_low": (43,),
     "tom_mid": (45,),
     "tom_high": (48,),
@@ -34,8 +33,6 @@ PADS: dict[str, tuple[int, ...]] = {
     "crash": (49, 57),
     "ride": (51, 59),
     "bell": (53,),
-    "tambourine": (54,),
-    "cowbell": (56,),
 }
 """The pads of the synthetic kits, each struck at every force."""
 
@@ -54,7 +51,7 @@ _DECAY = float(np.log(1000.0))
 # Limits of how long noise rings, in seconds to -60 dB: an open hat is never as short as a closed one.
 _RING_S = {
     42: (0.03, 0.5), 22: (0.05, 0.6), 44: (0.03, 0.4), 46: (0.7, 3.5), 26: (0.8, 4.0), 49: (1.2, 6.0),
-    57: (1.0, 6.0), 51: (0.8, 5.0), 59: (0.9, 5.5), 53: (0.4, 3.5), 54: (0.08, 0.4),
+    57: (1.0, 6.0), 51: (0.8, 5.0), 59: (0.9, 5.5), 53: (0.4, 3.5),
 }  # fmt: skip
 _DRUM_RING_S = (0.015, 0.6)
 

@@ -49,11 +49,12 @@ def augment(windows: Windows, params: TrainParams, step_db: float, generator: to
     if params.noise_probability:
         values = _noisy(values, draw, params, step_db, generator)
     curve_db = _equalizer(values, draw, params, generator)
-    # What was at the floor was silence before, and no equalizer makes silence louder.
+    # What was at the floor was silence before; no equalizer and no compressor makes silence louder.
     values = torch.where(silent & (values <= 0), values, values + (curve_db / step_db)[:, None, :])
     if params.contrast:
         loudest = values.amax(dim=(1, 2), keepdim=True)
-        values = loudest + (values - loudest) * (1 + params.contrast * draw.signed())[:, None, None]
+        pressed = loudest + (values - loudest) * (1 + params.contrast * draw.signed())[:, None, None]
+        values = torch.where(values <= 0, values, pressed)
     values = _tuned(values, draw, params).clamp(0, HIGHEST_VALUE)
     return windows._replace(values=_masked(values, draw, params))
 

@@ -8,6 +8,7 @@ and counts only where the label is above zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,7 +150,7 @@ class WindowDataset(Dataset[Windows]):
         span = round(self._window_frames * tempo)
         start = int(rng.integers(max(1, sequence.n_frames - span + 1)))
         read = sequence.shard.read(sequence.first_frame + start, min(span, sequence.n_frames))
-        count = min(self._window_frames, int(len(read) / tempo))
+        count = min(self._window_frames, math.ceil(len(read) / tempo))
         values = np.zeros((self._window_frames, sequence.shard.mels), np.uint8)
         values[:count] = read[np.minimum((np.arange(count) * tempo).round().astype(np.int64), len(read) - 1)]
         onsets = sequence.onsets()

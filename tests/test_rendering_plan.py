@@ -1,0 +1,169 @@
+"""Plans of kits: what is in which, that nothing is drawn twice from the same numbers, and what recordings depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backbeat.drums.classes import load_drums
+from backbeat.rendering import material, plan, render
+from backbeat.rendering.bank import SAMPLE_RATE_HZ, Bank, OneShot
+from backbeat.rendering.kits import GROUPS, Kit, draw_kit
+from backbeat.rendering.material import make_banks, make_songs
+from backbeat.rendering.performances import Performance
+from backbeat.rendering.plan import SOURCES_OF_A_KIT, plan_kits
+from backbeat.rendering.recipe import Recipe, load_recipe
+from backbeat.rendering.render import render_kit
+from backbeat.rendering.seeds import ROLES, Purpose, generator
+from backbeat.rendering.soundfonts import NOTES
+from backbeat.rendering.sources import Source, source_digest
+from test_rendering import RECIPE, ROOT, _onsets, _values
+
+
+def _shots(samples: int) -> tuple[OneShot, ...]:
+    return (OneShot(np.linspace(1.0, 0.0, samples, dtype=np.float32), 1.0),)
+
+
+def _kit(*banks: Bank) -> Kit:
+    draws = Recipe.model_validate(_values()).kit.model_copy(update={"other_source": 0.0, "loose_hat": 0.0})
+    return draw_kit(1, list(banks), dict(load_drums(ROOT).pitches), draws, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("piece", ["bell", "hat_open", "cross_stick"])
+def test_another_kits_piece_is_better_than_another_instrument(piece: str) -> None:
+    mine = {name: _shots(40_000) for name in ("kick", "snare", "hat_closed", "ride", "crash")}
+    kit = _kit(Bank("mine", mine), Bank("other", {piece: _shots(4_000)}))
+    pitch = {"bell": 53, "hat_open": 46, "cross_stick": 37}[piece]
+    # Tuning changes lengths, but not tenfold.
+    assert len(kit.voices[pitch].shots[0].samples) < 8_000
+    assert kit.sources == ("mine", "other")
+
+
+def test_what_is_alike_stays_within_a_source() -> None:
+    mine = {name: _shots(40_000) for name in ("kick", "snare", "hat_closed", "ride", "crash", "tom_low")}
+    others = {name: _shots(4_000) for name in ("tom_high", "tom_mid", "snare_rim", "hat_pedal")}
+    kit = _kit(Bank("mine", mine), Bank("other", others))
+    assert all(len(kit.voices[pitch].shots[0].samples) > 10_000 for pitch in (48, 45, 43, 40, 44, 53, 46, 37))
+    assert kit.sources == ("mine",)
+
+
+def _pieces(source: Source) -> set[str]:
+    if source.hydrogen:
+        return set(source.hydrogen.instruments.values())
+    if source.folder:
+        return set(source.folder.files)
+    if source.soundfont:
+        return set(source.soundfont.only or {**NOTES, **source.soundfont.notes})
+    return set()
+
+
+def test_every_role_has_recorded_bells_and_no_source_reads_what_no_kit_plays() -> None:
+    recipe = load_recipe(RECIPE)
+    for role in ROLES:
+        assert any("bell" in _pieces(source) for source in recipe.sources if source.role == role), role
+    # Few enough that the one with the bell is at hand for every kit.
+    assert sum(source.role == "validation" for source in recipe.sources) <= SOURCES_OF_A_KIT
+    played = {instrument for group in GROUPS.values() for instrument in group}
+    for source in recipe.sources:
+        if source.soundfont is None or source.soundfont.only:
+            assert _pieces(source) <= played, source.name
+
+
+def _whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[plan.KitTask]:
+    """Plan two kits of each role with songs; sounds and songs are clicks."""
+    values = _values()
+    for source in values["sources"]:
+        source |= {"synthesizer": {}}
+        del source["folder"]
+    values["parts"] = {role: {"kits": 2, "minutes": {"train": 0.05, "test": 0.05}} for role in ROLES}
+    values["recording"]["backing"] = 1.0
+    (tmp_path / "font.sf2").write_bytes(b"no font")
+    license_of = values["sources"][0]["license"]
+    values["band"] = {"file": "font.sf2", "package": "fonts", "songs": 6, "license": license_of}
+    monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path))
+    monkeypatch.setenv("BACKBEAT_DATA_DIR", str(tmp_path / "store"))
+    hits = _onsets((0.5, 36, 100), (0.6, 36, 90))
+    performances = [
+        Performance("d", "s", f"{split}{n}", "rock", 120.0, "beat", "4-4", split, f"{split}{n}", hits)
+        for split in ("train", "test")
+        for n in range(5)
+    ]
+    return plan_kits(ROOT, Recipe.model_validate(values), performances, "")
+
+
+def test_no_two_draws_share_their_numbers_and_no_two_roles_their_songs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[Any, ...]] = []
+
+    def noted(*key: Any) -> np.random.Generator:
+        drawn.append(key if len(key) == 5 else (*key, 0))
+        return generator(*key)
+
+    for module in (plan, material, render):
+        monkeypatch.setattr(module, "generator", noted)
+    seeds: list[int] = []
+
+    def bank(source: Source, seed: int) -> Bank:
+        seeds.append(seed)
+        return Bank(source.name, {"kick": _shots(441)})
+
+    monkeypatch.setattr(render, "load_bank", bank)
+    monkeypatch.setattr(material, "make_backing", lambda _font, _rng: np.ones(SAMPLE_RATE_HZ, np.float32))
+    monkeypatch.setattr(render, "produce", lambda *_: np.zeros(441, np.int16))
+    tasks = _whole(tmp_path, monkeypatch)
+    make_banks(tasks, 1, None)
+    make_songs(tasks[0].recipe, tasks, 1, None)
+    for task in tasks:
+        render_kit(task)
+
+    assert {key[3] for key in drawn} == set(Purpose)
+    assert len(set(drawn)) == len(drawn)
+    assert len(set(seeds)) == len(seeds) == len(tasks)
+    songs = {role: {song for task in tasks if task.role == role for song in task.songs} for role in ROLES}
+    assert [len(of_role) for of_role in songs.values()] == [6, 6, 6]
+    assert len(set.union(*songs.values())) == 18
+
+
+def _first(keys: Iterable[tuple[int, str, int, Purpose, int]]) -> list[int]:
+    return [int(generator(*key).integers(2**63)) for key in keys]
+
+
+def test_streams_are_of_their_key_whatever_the_seed() -> None:
+    keys = [
+        (seed, role, index, purpose, position)
+        for seed in (0, 1, 2**32, 2**32 + 1)
+        for role in ROLES
+        for index in range(3)
+        for purpose in Purpose
+        for position in range(3)
+    ]
+    assert len(set(_first(keys))) == len(keys)
+    assert _first(keys[:5]) == _first(keys[:5])
+
+
+def test_a_source_is_what_is_heard_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path))
+    (tmp_path / "drums").mkdir()
+    soft, hard = (tmp_path / "drums" / name for name in ("kick soft.wav", "kick hard.wav"))
+    soft.write_bytes(b"soft")
+    hard.write_bytes(b"hard")
+    values: dict[str, Any] = {
+        "name": "One", "origin": "somebody", "role": "train", "package": "drums",
+        "license": {"id": "MIT", "commercial": True, "holder": "somebody", "url": "LICENSE"},
+        "folder": {"folder": "drums", "files": {"kick": ["*.wav"]}},
+    }  # fmt: skip
+
+    def digest(**other: Any) -> str:
+        return source_digest(Source.model_validate(values | other))
+
+    before = digest()
+    assert digest(weight=3.0, license={**values["license"], "holder": "somebody else"}) == before
+    assert digest(folder={**values["folder"], "velocity": ""}) != before
+    soft.write_bytes(b"hard")
+    hard.write_bytes(b"soft")
+    assert digest() != before
