@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import mido
 import numpy as np
 import pytest
 
@@ -103,6 +104,28 @@ def test_midi_is_scored_as_the_pipeline_scores_it(tmp_path: Path) -> None:
             assert my_velocity.tolist() == velocity.tolist()
     write_onsets(onsets, tmp_path / "take.mid")
     assert read_annotation(tmp_path / "take.mid", DRUMS)[0] == "MIDI"
+
+
+def test_of_a_song_the_notes_of_channel_10_are_drums_and_of_drums_alone_all_channels(tmp_path: Path) -> None:
+    def onsets_of(*channels: int) -> list[float]:
+        song = mido.MidiFile(type=1, ticks_per_beat=480)
+        # The tempo doubles after the first beat, in a track of its own.
+        changes = [
+            mido.MetaMessage("set_tempo", tempo=tempo, time=480 * (tempo < 500_000)) for tempo in (500_000, 250_000)
+        ]
+        song.tracks.append(mido.MidiTrack(changes))
+        for index, channel in enumerate(channels):
+            note = {"channel": channel, "note": 36}
+            beats = [mido.Message("note_on", velocity=90, time=480 * (1 + index), **note),
+                     mido.Message("note_off", time=120, **note),
+                     mido.Message("note_on", velocity=90, time=360, **note)]  # fmt: skip
+            song.tracks.append(mido.MidiTrack([mido.MetaMessage("track_name", name=str(index)), *beats]))
+        song.save(str(tmp_path / "song.mid"))
+        return read_annotation(tmp_path / "song.mid", DRUMS)[1].onset_s.tolist()
+
+    assert onsets_of(0, 9) == [0.75, 1.0]
+    assert onsets_of(9) == [0.5, 0.75]
+    assert onsets_of(0, 3) == [0.5, 0.75, 0.75, 1.0]
 
 
 def test_a_table_has_pitches_or_classes_and_perhaps_velocities(tmp_path: Path) -> None:

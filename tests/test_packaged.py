@@ -10,7 +10,9 @@ import torch
 from typer.testing import CliRunner
 
 from backbeat.cli.app import app
+from backbeat.drums.classes import class_map
 from backbeat.errors import BackbeatError, ModelError
+from backbeat.provenance import digest_of
 from backbeat.transcription import packaged
 from backbeat.transcription.packaged import package_model, packaged_model
 from backbeat.transcription.weights import load_model, save_model
@@ -39,6 +41,7 @@ def test_a_packaged_model_is_small_and_loads_and_answers_by_default_as_it_was_to
     assert card.answer().class_map == "adtof5"
     assert card.class_map == "drums10"
     assert next(model.parameters()).dtype == torch.float32
+    assert box.with_name("drums.yaml").read_bytes() == (PROJECT / "configs/drums.yaml").read_bytes()
     assert box.stat().st_size < 0.8 * (tmp_path / "trained.safetensors").stat().st_size
 
 
@@ -72,6 +75,23 @@ def test_a_model_of_data_that_not_everybody_may_use_is_kept_out(
     assert not box.exists()
 
 
+def test_the_table_of_drums_is_that_of_the_project_or_else_the_one_in_the_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, card = load_model(packaged.PACKAGED, CPU)
+    monkeypatch.chdir(tmp_path)
+    in_box = packaged.drums_here()
+    assert set(card.answers) <= set(in_box.class_maps)
+    assert digest_of(class_map(in_box, card.class_map).class_of_pitch.tolist()) == card.provenance.class_of_pitch
+    (tmp_path / "params.yaml").touch()
+    assert packaged.drums_here() == in_box
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/drums.yaml").write_text(
+        "pitches: {36: kick}\nclass_maps: {one: {kick: {note: 36, instruments: [kick]}}}\n"
+    )
+    assert list(packaged.drums_here().class_maps) == ["one"]
+
+
 def test_a_large_model_is_kept_out_and_leaves_the_one_before_it(
     tmp_path: Path, box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +101,7 @@ def test_a_large_model_is_kept_out_and_leaves_the_one_before_it(
     with pytest.raises(ModelError, match="too large"):
         package_model(PROJECT, trained(tmp_path), "adtof5")
     assert box.read_bytes() == before
-    assert [path.name for path in box.parent.iterdir()] == [box.name]
+    assert {path.name for path in box.parent.iterdir()} == {box.name, "drums.yaml"}
 
 
 def test_what_is_packaged_transcribes_anywhere_unless_another_model_is_named(
@@ -104,6 +124,14 @@ def test_what_is_packaged_transcribes_anywhere_unless_another_model_is_named(
     assert "model drums.safetensors, trained on egmd_mini" in shown.output
     assert "classes kick, snare, toms, hi_hat, cymbals (adtof5)" in shown.output
     assert (here / "transcriptions/song.mid").exists()
+    (here / "song.csv").write_text("onset_s,class\n0.5,kick\n")
+    # Which is no annotation of it.
+    (here / "transcriptions/song.mid").unlink()
+    before = set(here.rglob("*"))
+    shown = CliRunner().invoke(app, ["evaluate-model", "."], env={"COLUMNS": "80"})
+    assert shown.exit_code == 0, shown.output
+    assert "elsewhere: annotations of CSV; 1 recording, 0.0 min" in shown.output
+    assert set(here.rglob("*")) == before
     shown = CliRunner().invoke(app, ["transcribe", "song.wav", "--model", str(model)], env={"COLUMNS": "200"})
     assert "model trained.safetensors" in shown.output
     assert "(drums10)" in shown.output

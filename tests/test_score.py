@@ -16,12 +16,12 @@ import torch
 from typer.testing import CliRunner
 
 from backbeat.cli.app import app
-from backbeat.cli.pretrained import KNOWN_SETS
+from backbeat.cli.pretrained import KNOWN_SETS, shortened
 from backbeat.config import load_params
 from backbeat.drums.classes import DrumTable, class_map, load_drums
 from backbeat.errors import BackbeatError, ModelError
 from backbeat.transcription import score as module
-from backbeat.transcription.annotated import AnnotatedSet, read_set
+from backbeat.transcription.annotated import AnnotatedSet, Recording, _nearest, read_set
 from backbeat.transcription.annotations import reference_by_class, told_apart
 from backbeat.transcription.answers import untuned_answers
 from backbeat.transcription.decode import Peaks
@@ -237,6 +237,62 @@ def test_sound_and_annotations_may_lie_apart(tmp_path: Path) -> None:
         ("annotations of MIDI", "own/take"),
     }
     assert {one.passed_over for one in found} == {1}
+    assert {one.unheard for one in found} == {()}
+
+
+def test_annotations_without_a_recording_are_counted_and_other_files_are_not(folder: Path) -> None:
+    for name, content in {"x_subclass.txt": "0.1\tKD\n", "README.txt": "Read me.\n", "z.csv": "a,b\n"}.items():
+        (folder / "gone").mkdir(exist_ok=True)
+        (folder / "gone" / name).write_text(content)
+    (folder / "W_class.txt").write_text("0.1\tKD\n")
+    # That of X lies beside its recording, so the one in the other folder is of another.
+    assert {one.unheard for one in read_set(folder, "test", DRUMS)} == {("W_class.txt", "gone/x_subclass.txt")}
+
+
+def test_small_and_capital_letters_are_the_same_where_that_is_not_ambiguous(tmp_path: Path) -> None:
+    for name in ("X_DRUM.WAV", "Take.Wav"):
+        (tmp_path / name).write_bytes(wav(np.zeros(4_410) + 0.1))
+    (tmp_path / "x_SUBCLASS.TXT").write_text("0.05\tKD\n")
+    (tmp_path / "TAKE.MID").write_bytes(midi((36,)))
+    mdb, midi_set = read_set(tmp_path, "test", DRUMS)
+    assert [one.recordings[0].name for one in (midi_set, mdb)] == ["Take", "X_DRUM"]
+    assert (mdb.passed_over, mdb.unheard) == (0, ())
+    # Not every file system can have both.
+    both = {"take.mid": [Path("take.mid"), Path("TAKE.MID")]}
+    with pytest.raises(BackbeatError, match=r"take\.mid is there several times"):
+        _nearest("take.mid", Path("take.wav"), both)
+
+
+def test_a_file_that_is_no_archive_is_told_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "song.wav").write_bytes(wav(np.zeros(4_410) + 0.1))
+    with pytest.raises(BackbeatError, match=r"song\.wav is a file of its own\n(.|\n)*next: put the recording and its"):
+        read_set(tmp_path / "song.wav", "test", DRUMS)
+
+
+def test_a_recording_without_hits_in_which_nothing_is_found_is_not_among_the_worst() -> None:
+    recording = Recording("", (1, "Kit"), 1.0, lambda: (b"", None))  # type: ignore[arg-type,return-value]
+    hits = estimate((1.0, 0, 1, 1))
+    by_name = {
+        "a silent": count(reference([]), hits.where(np.zeros(1, bool)), with_velocity=False),
+        "b right": count(reference([(1.0, 100)]), hits, with_velocity=False),
+        "c wrong": count(reference([]), hits, with_velocity=False),
+    }
+    scored = [module._Scored(replace(recording, name=name), (one,)) for name, one in by_name.items()]
+    assert list(module._by_recording(scored, 0)["worst_recordings"]) == ["c wrong", "b right", "a silent"]
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["MusicDelta_Rock_Drum", "abc"], ["Musi…_Drum", "abc"]),
+        (["session3/122_fill_1", "session3/122_fill_2"], ["sess…ill_1", "sess…ill_2"]),
+        (["one_kit_of_many_kits", "two_kit_of_many_kits"], ["one_…_kits", "two_…_kits"]),
+        (["session3/122_fill_1", "session4/122_fill_1"], ["session3…1", "session4…1"]),
+        (["the same words, 1, and the same", "the same words, 2, and the same"], []),
+    ],
+)
+def test_what_tells_long_names_apart_remains(names: list[str], short: list[str]) -> None:
+    assert shortened(names, 10) == (short or names)
 
 
 def flac() -> bytes:
@@ -248,10 +304,13 @@ def flac() -> bytes:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"has nothing to score\n.*\n  got: sound files without annotations: 1"),
+        ({}, r"has nothing to score\n.*\n  got: sound files without annotations: 1; annotations"),
         ({"take.mid": midi((36,)), "take.csv": b"onset_s,pitch\n0,36\n"}, r"take\.wav has several annotations"),
         ({"take.csv": b"onset_s,pitch\n0,36\n0.7,36\n"}, r"take\.csv is not that of take\.wav\n.*0\.10 s\n.*0\.70 s"),
-        ({"a/take.txt": b"0\tKD\n", "b/take.txt": b"0\tKD\n"}, r"take\.txt is in several folders"),
+        (
+            {"a/take.txt": b"0\tKD\n", "b/take.txt": b"0\tKD\n"},
+            r"take\.txt is there several times\n.*\n.*a/take\.txt, b",
+        ),
         ({"take.txt": b"0\tKD\n0.1\tRD\n"}, r"take\.txt, line 2"),
         ({"take.mid": midi((99,))}, r"take\.mid has no hits"),
         ({"take.txt": b"0\tKD\n", "take.flac": flac()}, "take is there twice"),

@@ -25,7 +25,7 @@ _SET_NAMES = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the program."""
-    for command in (preprocess, train, evaluate, metrics, transcribe, package_model):
+    for command in (preprocess, train, evaluate, metrics, transcribe):
         app.command()(command)
 
 
@@ -130,26 +130,6 @@ def transcribe(
     for one in done:
         speed = one.duration_s / one.elapsed_s
         typer.echo(f"{one.midi}  {len(one.hits):,} hits in {one.duration_s:.1f} s  ({speed:.0f}x real time)")
-
-
-def package_model(
-    model: Annotated[Path, typer.Argument(help="A trained model, such as models/transcriber.safetensors.")],
-    answer: Annotated[
-        str | None, typer.Option(help="Class map to answer in if none is asked for. Default: as the model has it.")
-    ] = None,
-) -> None:
-    """Make a trained model the one that comes with the program."""
-    need_training_packages()
-    from backbeat.transcription.packaged import package_model as run
-
-    file, card = run(find_project(), model, answer)
-    typer.echo(f"{file.name}  {file.stat().st_size:,} bytes, answers in {card.default_answer} by default")
-    revision = card.provenance.revision
-    if revision is None or revision.endswith("-dirty"):
-        # An experiment's parameters are such a change, and are in the file itself; anything else is lost.
-        typer.echo(
-            "files differed from the commit that it was trained at: were these an experiment's parameters?", err=True
-        )
 
 
 def _score_table(scores: dict[str, Any]) -> Table:

@@ -7,7 +7,8 @@ The format is told by the end of the name:
 - IDMT-SMT-Drums (Dittmar, Gaertner 2014): `.xml`, or `.txt` with lines of seconds and a label. It has words for kick,
   snare and hi-hat. The usual protocol scores these three, and so it is here: a tom that is estimated counts as wrong
   only in a class map that takes toms for one of the three.
-- MIDI: `.mid` or `.midi`, by the notes of `configs/drums.yaml`. Other notes are ignored, as in the pipeline.
+- MIDI: `.mid` or `.midi`, by the notes of `configs/drums.yaml`. Other notes are ignored, as in the pipeline. In a file
+  of a whole song the drums are on channel 10; in one that has nothing there, every channel is taken for drums.
 - CSV: a table with a column `onset_s`, either `pitch` or `class`, and perhaps `velocity` (1 to 127); other columns are
   passed over. A class is an instrument or a class of `configs/drums.yaml`; one that several class maps have stands for
   the instruments that it has in all of them.
@@ -28,11 +29,12 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+import mido
 import numpy as np
 
 from backbeat.config import DRUMS_FILE
 from backbeat.drums.classes import DrumTable
-from backbeat.drums.midi import MAX_ONSET_S, read_onsets
+from backbeat.drums.midi import DRUM_CHANNEL, MAX_ONSET_S, read_onsets
 from backbeat.transcription.annotations import PADS_APART_S, Annotation, AnnotationError, annotation_of_onsets
 
 Labels = Mapping[str, frozenset[str]]
@@ -98,7 +100,33 @@ def read_annotation(path: Path, drums: DrumTable) -> tuple[str, Annotation]:
 
 
 def _midi(content: bytes, name: str, drums: DrumTable) -> Annotation:
-    return annotation_of_onsets(read_onsets(content, name), drums)
+    onsets = read_onsets(content, name)
+    of_drums = _of_drums(content)
+    return annotation_of_onsets(onsets if of_drums is None else read_onsets(of_drums, name), drums)
+
+
+def _of_drums(content: bytes) -> bytes | None:
+    """Return a MIDI file without the notes of other channels; None if it has no drums, or nothing else."""
+    song = mido.MidiFile(file=io.BytesIO(content))
+    struck = {message.channel for track in song.tracks for message in track if _is_struck(message)}
+    if DRUM_CHANNEL not in struck or len(struck) == 1:
+        return None
+    kept = mido.MidiFile(type=song.type, ticks_per_beat=song.ticks_per_beat)
+    for track in song.tracks:
+        waited, left = 0, mido.MidiTrack()
+        for message in track:
+            waited += message.time
+            if message.type == "set_tempo" or (_is_struck(message) and message.channel == DRUM_CHANNEL):
+                left.append(message.copy(time=waited))
+                waited = 0
+        kept.tracks.append(left)
+    written = io.BytesIO()
+    kept.save(file=written)
+    return written.getvalue()
+
+
+def _is_struck(message: Any) -> bool:
+    return bool(message.type == "note_on" and message.velocity > 0)
 
 
 def _lines_of(labels: Labels) -> Reader:

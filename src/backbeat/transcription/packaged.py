@@ -2,7 +2,8 @@
 
 It is what `backbeat transcribe` takes where no model is named, so it works without a clone and without training. It is
 installed with the program, so it is small; and whoever has the program may use it for anything, so what it was trained
-on must allow that.
+on must allow that. Beside it lies the table of drums that it was packaged with: what annotations mean is read from it
+where there is no clone.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import torch
 
+from backbeat.config import DRUMS_FILE, find_project, load_yaml, validated
 from backbeat.datasets.registry import RECORDS_FOLDER, load_record
-from backbeat.errors import ModelError
+from backbeat.drums.classes import DrumTable, load_drums
+from backbeat.errors import ConfigError, ModelError
 from backbeat.storage.staging import new_file
 from backbeat.transcription.weights import ModelCard, Provenance, load_model, save_model
 
@@ -38,10 +41,29 @@ def packaged_model() -> Path:
     return PACKAGED
 
 
+def drums_here() -> DrumTable:
+    """Return the table of drums of the project at or above the current folder, else the one in the box.
+
+    Raises:
+        ConfigError: if it is missing or contradicts itself.
+    """
+    try:
+        project = find_project()
+    except ConfigError:
+        project = None
+    # Other projects have a params.yaml, too.
+    if project is not None and (project / DRUMS_FILE).is_file():
+        return load_drums(project)
+    table = _table_beside(PACKAGED)
+    return validated(DrumTable, load_yaml(table), str(table))
+
+
 def package_model(
     project: Path, model_file: Path, answer: str | None = None, output: Path | None = None
 ) -> tuple[Path, ModelCard]:
     """Write a trained model as the one in the box: in 16-bit floats, the same bytes for the same model.
+
+    The table of drums of the project is copied to beside it.
 
     Args:
         project: root of the repository, with the record of what the model was trained on.
@@ -55,8 +77,9 @@ def package_model(
     Raises:
         ModelError: if the model cannot be loaded, does not answer in that map, was trained on data whose license does
             not allow commercial use, or is too large.
-        ConfigError: if no record says what the license of that data allows.
+        ConfigError: if no record says what the license of that data allows, or there is no sound table of drums.
     """
+    load_drums(project)
     model, card = load_model(model_file, torch.device("cpu"))
     packaged = card.model_copy(update={"default_answer": card.answer(answer).class_map})
     _require_any_use(project, model_file, card.provenance)
@@ -71,7 +94,13 @@ def package_model(
                 got=f"{size_bytes:,}",
                 next_step="train a smaller one: train.channels and train.recurrent_units in params.yaml",
             )
+    with new_file(_table_beside(output)) as part:
+        part.write_bytes((project / DRUMS_FILE).read_bytes())
     return output, packaged
+
+
+def _table_beside(model_file: Path) -> Path:
+    return model_file.with_name(Path(DRUMS_FILE).name)
 
 
 def _require_any_use(project: Path, model_file: Path, provenance: Provenance) -> None:

@@ -14,6 +14,7 @@ protocol of ADTOF's published results.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,8 @@ def open_model(file: Path, drums: DrumTable) -> Scorer:
                 f"the class map {answer.class_map} of {DRUMS_FILE} is not that of {file.name}",
                 expected=", ".join(answer.classes),
                 got=", ".join(drums.class_maps.get(answer.class_map, ())) or "no such map",
-                next_step=f"restore it, or the instruments in it: git checkout {DRUMS_FILE}",
+                next_step=f"restore it, or the instruments in it: git checkout {DRUMS_FILE}; "
+                "a model of another project is scored in the folder of that",
             )
     return Scorer(model, card, device, file, drums)
 
@@ -145,6 +147,7 @@ def score_set(scorer: Scorer, chosen: AnnotatedSet) -> dict[str, Any]:
         "content": chosen.content,
         "recordings": len(scored),
         "recordings_without_annotation": chosen.passed_over,
+        "annotations_without_recording": list(chosen.unheard),
         "duration_s": round(sum(recording.duration_s for recording in chosen.recordings), 1),
         "shown": maps[shown].answer.class_map,
         "class_maps": {one.answer.class_map: _of_map(one, _sum(scored, index)) for index, one in enumerate(maps)},
@@ -250,8 +253,13 @@ def _by_recording(scored: list[_Scored], index: int) -> dict[str, Any]:
     by_name = {one.recording.name: summary(one.by_map[index]) for one in scored}
     if scored[0].recording.kit is None:
         return {"by_recording": by_name}
-    worst = sorted(by_name, key=lambda name: (by_name[name]["onset_f1"] or 0.0, name))[:WORST_RECORDINGS]
-    return {"worst_recordings": {name: by_name[name] for name in worst}}
+
+    def order(name: str) -> tuple[float, str]:
+        f1 = by_name[name]["onset_f1"]
+        # Nothing to find, and nothing found.
+        return (math.inf if f1 is None else f1, name)
+
+    return {"worst_recordings": {name: by_name[name] for name in sorted(by_name, key=order)[:WORST_RECORDINGS]}}
 
 
 def _by_kit(scored: list[_Scored], index: int, learned: Provenance, chosen: AnnotatedSet) -> dict[str, Any]:
