@@ -66,7 +66,7 @@ class TranscriptionTask(lightning.LightningModule):
         self.params = params
         self.model = DrumCRNN(mels, len(class_map.classes), params.channels, params.recurrent_units, params.dropout)
         # Channels beside each other in memory: a fifth faster, on processors and on GPUs.
-        self.model.stem.to(memory_format=torch.channels_last)
+        self.model.stem.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._step_db = step_db
         self._frame_rate_hz = frame_rate_hz
         self._class_map = class_map
