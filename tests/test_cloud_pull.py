@@ -330,7 +330,7 @@ def test_second_transfer_says_who_is_at_work(world: CloudWorld, tmp_path: Path) 
     thread.start()
     holding.wait(30)
     try:
-        with pytest.raises(CloudError, match="another transfer") as refused:
+        with pytest.raises(CloudError, match="another command") as refused:
             pull(clone)
         assert f"push, process {os.getpid()}" in str(refused.value)
     finally:

@@ -113,7 +113,7 @@ def test_what_is_packaged_transcribes_anywhere_unless_another_model_is_named(
     shown = CliRunner().invoke(app, ["package-model", str(model), "--answer", "adtof5"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output
     assert "answers in adtof5 by default" in shown.output
-    assert "files differed from the commit" in shown.output
+    assert "code or settings that no commit has" in shown.output
     here = tmp_path / "elsewhere"
     (here / "models").mkdir(parents=True)
     (here / "models/transcriber.safetensors").write_bytes(b"not asked for")

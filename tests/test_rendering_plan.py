@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from backbeat.drums.classes import load_drums
+from backbeat.errors import ConfigError
 from backbeat.rendering import material, plan, render
 from backbeat.rendering.bank import SAMPLE_RATE_HZ, Bank, OneShot
 from backbeat.rendering.kits import GROUPS, Kit, draw_kit
@@ -73,8 +74,10 @@ def test_every_role_has_recorded_bells_and_no_source_reads_what_no_kit_plays() -
             assert _pieces(source) <= played, source.name
 
 
-def _whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[plan.KitTask]:
-    """Plan two kits of each role with songs; sounds and songs are clicks."""
+def _whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: Callable[[dict[str, Any]], object] = lambda _: None
+) -> list[plan.KitTask]:
+    """Plan two kits of each role with songs, of a recipe with something changed; sounds and songs are clicks."""
     values = _values()
     for source in values["sources"]:
         source |= {"synthesizer": {}}
@@ -84,6 +87,7 @@ def _whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[plan.KitTask
     (tmp_path / "font.sf2").write_bytes(b"no font")
     license_of = values["sources"][0]["license"]
     values["band"] = {"file": "font.sf2", "package": "fonts", "songs": 6, "license": license_of}
+    changed(values)
     monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path))
     monkeypatch.setenv("BACKBEAT_DATA_DIR", str(tmp_path / "store"))
     hits = _onsets((0.5, 36, 100), (0.6, 36, 90))
@@ -93,6 +97,74 @@ def _whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[plan.KitTask
         for n in range(5)
     ]
     return plan_kits(ROOT, Recipe.model_validate(values), performances, "")
+
+
+def test_a_kit_is_made_of_sources_of_its_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = _whole(tmp_path, monkeypatch)
+    assert [task.role for task in tasks] == ["train", "train", "validation", "validation", "test", "test"]
+    assert all(source.role == task.role for task in tasks for source in task.sources)
+    assert [task.number for task in tasks] == [1, 2, 3, 4, 5, 6]
+
+
+def test_recordings_are_kept_by_all_that_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parts(section: str | None = None, **other: Any) -> set[Path]:
+        def changed(values: dict[str, Any]) -> None:
+            (values[section] if section else values).update(other)
+
+        return {task.part for task in _whole(tmp_path, monkeypatch, changed)}
+
+    as_it_was = parts()
+    assert len(as_it_was) == 6
+    assert parts(title="of the same sounds") == as_it_was
+    width = {"low": 0.5, "high": 0.6}
+    for other in (parts("kit", decay=width), parts("recording", speed=width), parts(longest_s=7.0)):
+        assert not other & as_it_was
+
+
+def test_recordings_of_the_same_performance_are_others_with_another_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_each(values: dict[str, Any]) -> None:
+        values["recording"]["backing"] = 0.0
+        for part in values["parts"].values():
+            part["minutes"] = {"train": 0.001}
+
+    def seven(values: dict[str, Any]) -> None:
+        one_each(values)
+        values["seed"] = 7
+
+    pairs = zip(_whole(tmp_path, monkeypatch, one_each), _whole(tmp_path, monkeypatch, seven), strict=True)
+    alike = [(one.part, other.part) for one, other in pairs if one.played[0].stem == other.played[0].stem]
+    assert alike
+    assert all(one != other for one, other in alike)
+
+
+def test_what_no_kit_is_made_of_need_not_be_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_train(values: dict[str, Any]) -> None:
+        del values["parts"]["validation"], values["parts"]["test"]
+        for source in values["sources"][1:]:
+            source["folder"] = {"folder": "nowhere", "files": {"kick": ["*.wav"]}}
+            del source["synthesizer"]
+        values["recording"]["backing"] = 0.0
+        values["band"]["file"] = "nowhere.sf2"
+
+    tasks = _whole(tmp_path, monkeypatch, only_train)
+    assert [task.songs for task in tasks] == [(), ()]
+    make_songs(tasks[0].recipe, tasks, 1, None)
+    with pytest.raises(ConfigError, match="nowhere is not here"):
+        _whole(tmp_path, monkeypatch, lambda values: values["sources"].__setitem__(0, _nowhere(values)))
+
+
+def _nowhere(values: dict[str, Any]) -> dict[str, Any]:
+    first = {name: value for name, value in values["sources"][0].items() if name != "synthesizer"}
+    return first | {"folder": {"folder": "nowhere", "files": {"kick": ["*.wav"]}}}
+
+
+def test_a_split_without_performances_is_missed_before_anything_is_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="of the split validation"):
+        _whole(tmp_path, monkeypatch, lambda values: values["parts"]["test"]["minutes"].update(validation=1.0))
 
 
 def test_no_two_draws_share_their_numbers_and_no_two_roles_their_songs(

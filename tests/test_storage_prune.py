@@ -85,6 +85,17 @@ def test_entry_that_nothing_refers_to_goes(kind: str, project: Path) -> None:
     assert not entry.parent.exists()
 
 
+def test_what_renderings_leave_goes_once_they_have_ended(project: Path) -> None:
+    names = ["banks/ab/ab.npz", "rendered/ab/ab.zip", "songs/ab/ab.npy", "rendered/ab/c.zip.999999-00000000.part"]
+    entries = [staged(project, name) for name in names]
+    assert removed(prune(project, dry_run=True)) == [f"staging/{name}" for name in names]
+    with exclusive(project, "render few-kits"), pytest.raises(CloudError, match="render few-kits"):
+        prune(project)
+    assert all(entry.exists() for entry in entries)
+    assert removed(prune(project)) == [f"staging/{name}" for name in names]
+    assert not any(entry.exists() for entry in entries)
+
+
 def test_archived_sample_stays_whoever_refers_to_it_and_what_is_unfinished_goes(project: Path) -> None:
     entry = staged(project, "archive/ab/abcdef.flac")
     unfinished = staged(project, "archive/ab/abcdef.flac.999999-00000000.part")
@@ -296,8 +307,11 @@ def test_clone_that_cannot_be_asked_keeps_everything(
     else:
         shutil.rmtree(other / ".dvc/tmp")
         (other / ".dvc/tmp").touch()  # nothing can be locked
-    (row,) = prune(project)
-    assert (row.action, row.reason) == ("kept", f"the clone {other} shares the cache, and cannot be asked")
+    staged(project, "banks/ab/abcdef.npz")
+    rows = prune(project)
+    assert len(rows) == 2
+    for row in rows:
+        assert (row.action, row.reason) == ("kept", f"the clone {other} shares the cache, and cannot be asked")
 
 
 def test_during_a_transfer_nothing_is_removed(project: Path) -> None:

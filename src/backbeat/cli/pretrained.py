@@ -97,10 +97,7 @@ def package_model(
     typer.echo(f"{file.name}  {file.stat().st_size:,} bytes, answers in {card.default_answer} by default")
     revision = card.provenance.revision
     if revision is None or revision.endswith("-dirty"):
-        # An experiment's parameters are such a change, and are in the file itself; anything else is lost.
-        typer.echo(
-            "files differed from the commit that it was trained at: were these an experiment's parameters?", err=True
-        )
+        typer.echo("it was trained with code or settings that no commit has: commit them, and train it again", err=True)
 
 
 def evaluate_model(

@@ -13,34 +13,38 @@ kind of processor may round a sample otherwise.)
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import shutil
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backbeat.datasets.egmdtable import SPLITS
-from backbeat.datasets.listing import file_url
-from backbeat.datasets.new import Description, new
-from backbeat.datasets.registry import RECORDS_FOLDER
-from backbeat.drums.pack import OWN_FOLDER, member
+from backbeat.datasets.listing import Listed, file_url
+from backbeat.datasets.new import Description, draft, new
+from backbeat.datasets.registry import RECORDS_FOLDER, Record
+from backbeat.drums.pack import OWN_FOLDER
 from backbeat.drums.packrecord import record_of, updated_record
 from backbeat.errors import ConfigError
 from backbeat.executor import run_tasks
 from backbeat.progress import progress
 from backbeat.provenance import file_digest
+from backbeat.rendering.archive import candidates, write_archive
+from backbeat.rendering.backing import LENGTH_S
 from backbeat.rendering.bank import SAMPLE_RATE_HZ
 from backbeat.rendering.material import make_banks, make_songs
-from backbeat.rendering.performances import read_performances
+from backbeat.rendering.performances import LEAD_S, read_performances
 from backbeat.rendering.plan import KitTask, length_s, plan_kits
-from backbeat.rendering.recipe import Band, Recipe, load_recipe
-from backbeat.rendering.render import HEARD, render_kit
-from backbeat.rendering.sources import SoundLicense, Source
-from backbeat.storage.staging import new_file, require_space
+from backbeat.rendering.recipe import Recipe, load_recipe
+from backbeat.rendering.render import render_kit
+from backbeat.rendering.sources import Source
+from backbeat.storage.clones import register
+from backbeat.storage.disk import same_filesystem
+from backbeat.storage.exclusive import exclusive
+from backbeat.storage.staging import nearest_existing, new_file, open_staging, require_space
 
 _WAV_BYTES_PER_S = 2 * SAMPLE_RATE_HZ
+_SONG_BYTES = round(4 * SAMPLE_RATE_HZ * LENGTH_S)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,17 @@ class Expanded:
     recordings: dict[str, int]
     duration_s: dict[str, float]
     sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be written: a dataset of this name, and its record as it is now, if it has one."""
+
+    name: str
+    recipe: Recipe
+    archive: Path
+    record: Path
+    known: Record | None
 
 
 def expand(
@@ -78,14 +93,59 @@ def expand(
         dry_run: whether to say what would be made and make nothing.
 
     Raises:
-        ConfigError: if the recipe, a source or the archive of performances cannot be used, or a name is taken.
+        ConfigError: if the recipe, a source or the archive of performances cannot be used, or a name is taken or none.
         StorageError: if the disk is or would be full.
+        CloudError: if another rendering, or a transfer, is at work in this clone.
     """
+    # Two runs of one recipe would remove each other's parts, and whoever makes room would remove them all.
+    with contextlib.nullcontext() if dry_run else exclusive(project, f"render {recipe_file.stem}"):
+        wanted = _wanted(project, recipe_file, out)
+        tasks = plan_kits(project, wanted.recipe, read_performances(performances), file_digest(performances))
+        expanded = _summary(wanted, tasks)
+        _require_same_license(wanted, expanded.sources)
+        if dry_run:
+            return expanded
+        # Another clone of the cache that makes room has to know whom to ask.
+        register(project.resolve())
+        missing = [task for task in tasks if not task.part.exists()]
+        _require_room(project, wanted.archive, tasks, missing)
+        make_banks(missing, workers, cluster)
+        make_songs(wanted.recipe, missing, workers, cluster)
+        with progress(f"rendering {wanted.name}", len(tasks), unit="kits") as advance:
+            advance(len(tasks) - len(missing))
+            for _ in run_tasks(render_kit, missing, workers=workers, cluster=cluster):
+                advance(1)
+        _write(project, wanted, tasks, expanded.sources)
+        for task in tasks:
+            task.part.unlink(missing_ok=True)
+        return replace(expanded, reused=len(tasks) - len(missing))
+
+
+def _wanted(project: Path, recipe_file: Path, out: Path | None) -> _Wanted:
+    """Load the recipe, and refuse a name that the dataset or its archive cannot have."""
     recipe = load_recipe(recipe_file)
     name = recipe_file.stem.replace("-", "_")
     archive = (out or project / OWN_FOLDER / f"{name}.zip").absolute()
-    path = project / RECORDS_FOLDER / f"{name}.yaml"
-    known = record_of(project, path, file_url(project, archive)) if path.exists() else None
+    record = project / RECORDS_FOLDER / f"{name}.yaml"
+    is_zip = archive.suffix.lower() == ".zip"
+    if not is_zip or not nearest_existing(archive.parent).is_dir():
+        raise ConfigError(
+            f"the archive cannot be {archive}",
+            expected="a name that ends in .zip, in a folder",
+            got=archive.name if not is_zip else f"{nearest_existing(archive.parent)}, which is a file",
+            next_step="name another file with --out",
+        )
+    address = file_url(project, archive)
+    try:
+        draft(name, _description(recipe, recipe.sources), [Listed(archive.name, address)])
+    except ConfigError as error:
+        raise ConfigError(
+            f"{recipe_file.name} makes no valid record",
+            expected="a file name of lower-case letters, digits, - and _, and an archive whose name is a path",
+            got=error.got,
+            next_step="rename the recipe, or name another file with --out",
+        ) from error
+    known = record_of(project, record, address) if record.exists() else None
     if known is None and os.path.lexists(archive):
         raise ConfigError(
             f"{archive} is there already",
@@ -93,110 +153,64 @@ def expand(
             got="a file that no record of this name has",
             next_step="name another file with --out, or remove this one if an interrupted run left it",
         )
-    tasks = plan_kits(project, recipe, read_performances(performances), file_digest(performances))
-    expanded = _summary(archive, path, tasks)
-    commercial = _commercial(recipe, expanded.sources)
-    if known is not None and known.license.commercial != commercial:
+    return _Wanted(name, recipe, archive, record, known)
+
+
+def _require_same_license(wanted: _Wanted, sources: Sequence[Source]) -> None:
+    commercial = _commercial(wanted.recipe, sources)
+    if wanted.known is not None and wanted.known.license.commercial != commercial:
         raise ConfigError(
-            f"the record of {name} says another license than its sources do",
+            f"the record of {wanted.name} says another license than its sources do",
             expected=f"license.commercial: {str(commercial).lower()}",
-            got=str(known.license.commercial).lower(),
-            next_step=f"correct {RECORDS_FOLDER}/{name}.yaml, or leave those sources out",
+            got=str(wanted.known.license.commercial).lower(),
+            next_step=f"correct {RECORDS_FOLDER}/{wanted.name}.yaml, or leave those sources out",
         )
-    if dry_run:
-        return expanded
-    needed_s = sum(expanded.duration_s.values())
-    require_space(archive.parent, round(2 * needed_s * _WAV_BYTES_PER_S), archive.name)
-    missing = [task for task in tasks if not task.part.exists()]
-    make_banks(missing, workers, cluster)
-    make_songs(recipe, missing, workers, cluster)
-    with progress(f"rendering {name}", len(tasks), unit="kits") as advance:
-        advance(len(tasks) - len(missing))
-        for _ in run_tasks(render_kit, missing, workers=workers, cluster=cluster):
-            advance(1)
-    with new_file(archive) as part:
-        _write_archive(part, name, recipe, tasks)
-        if known is not None:
-            updated = updated_record(path, known, part)
-    if known is not None:
-        with new_file(path) as record:
+
+
+def _require_room(project: Path, archive: Path, tasks: Sequence[KitTask], missing: Sequence[KitTask]) -> None:
+    """Refuse what does not fit: parts and songs where the staging store is, and beside them the archive."""
+    staging = open_staging(project).root
+    songs = {song for task in missing for song in task.songs if not song.exists()}
+    staged_bytes = _recorded_bytes(missing) + _SONG_BYTES * len(songs)
+    archive_bytes = _recorded_bytes(tasks)
+    if same_filesystem(staging, archive.parent):
+        require_space(archive.parent, archive_bytes + staged_bytes, archive.name)
+        return
+    require_space(archive.parent, archive_bytes, archive.name)
+    require_space(staging, staged_bytes, f"the parts of {archive.name}")
+
+
+def _recorded_bytes(tasks: Sequence[KitTask]) -> int:
+    """Return what the recordings of these kits take, at their slowest."""
+    seconds = sum(
+        (LEAD_S + length_s(performance, task.recipe.longest_s)) / min(1.0, task.recipe.recording.speed.low)
+        for task in tasks
+        for performance in task.played
+    )
+    return round(seconds * _WAV_BYTES_PER_S)
+
+
+def _write(project: Path, wanted: _Wanted, tasks: Sequence[KitTask], sources: Sequence[Source]) -> None:
+    """Write the archive, and its record or what has changed in it."""
+    with new_file(wanted.archive) as part:
+        write_archive(part, wanted.name, wanted.recipe, tasks)
+        if wanted.known is not None:
+            updated = updated_record(wanted.record, wanted.known, part)
+    if wanted.known is not None:
+        with new_file(wanted.record) as record:
             record.write_bytes(updated)
     else:
-        new(project, name, str(archive), _description(recipe, expanded.sources))
-    for task in tasks:
-        task.part.unlink(missing_ok=True)
-    return replace(expanded, reused=len(tasks) - len(missing))
+        new(project, wanted.name, str(wanted.archive), _description(wanted.recipe, sources))
 
 
-def _write_archive(path: Path, name: str, recipe: Recipe, tasks: Sequence[KitTask]) -> None:
-    """Put the parts together; rows of the table, and the sources that are heard, are members of the parts."""
-    tables: list[str] = []
-    heard: set[str] = set()
-    with zipfile.ZipFile(path, "w") as target, progress(f"writing {name}", len(tasks), unit="kits") as advance:
-        for task in tasks:
-            with zipfile.ZipFile(task.part) as part:
-                for info in part.infolist():
-                    if info.filename.endswith(".csv"):
-                        tables.append(part.read(info).decode())
-                        continue
-                    if info.filename == HEARD:
-                        heard |= set(json.loads(part.read(info)))
-                        continue
-                    header = member(f"{name}/{info.filename}")
-                    header.file_size = info.file_size
-                    with part.open(info) as source, target.open(header, "w") as stream:
-                        shutil.copyfileobj(source, stream, 2**20)
-            advance(1)
-        if not tables:
-            raise ConfigError(
-                f"nothing of {name} is heard",
-                expected="kits with the pieces that the performances are played on",
-                got=f"{len(tasks)} kits without them",
-                next_step="give the recipe sources that have a kick, a snare and hats",
-            )
-        columns = tables[0].splitlines(keepends=True)[0]
-        rows = (table.splitlines(keepends=True)[1] for table in tables)
-        target.writestr(member(f"{name}/{name}.csv"), columns + "".join(rows))
-        band = recipe.band if recipe.recording.backing else None
-        sources = [source for source in _candidates(tasks) if source.name in heard]
-        target.writestr(member(f"{name}/LICENSE"), "".join(license_lines(sources, band)))
-
-
-def license_lines(sources: Sequence[Source], band: Band | None) -> Iterator[str]:
-    """Yield where performances and sounds are from, a line each.
-
-    Args:
-        sources: of the sounds that are heard.
-        band: that plays along, or None.
-    """
-    yield "Performances: Groove MIDI Dataset, Google LLC, CC-BY-4.0, https://magenta.tensorflow.org/datasets/groove\n"
-    for source in sources:
-        package = f", Debian package {source.package}" if source.package else ""
-        yield f"Sounds: {source.name}, {_said(source.license)}{package}\n"
-    if band:
-        yield f"Songs that play along: {_said(band.license)}, Debian package {band.package}\n"
-
-
-def _said(said: SoundLicense) -> str:
-    """Return whose the sounds are and under which license, with its address if it is one of the web."""
-    url = f", {said.url}" if said.url.startswith(("https://", "http://")) else ""
-    return f"{said.holder}, {said.id}{url}"
-
-
-def _candidates(tasks: Sequence[KitTask]) -> tuple[Source, ...]:
-    """Return what the kits may be made of; not all of it is heard."""
-    by_name = {source.name: source for task in tasks for source in task.sources}
-    return tuple(by_name[name] for name in sorted(by_name))
-
-
-def _summary(archive: Path, record: Path, tasks: Sequence[KitTask]) -> Expanded:
+def _summary(wanted: _Wanted, tasks: Sequence[KitTask]) -> Expanded:
     recordings = dict.fromkeys(SPLITS, 0)
     duration_s = dict.fromkeys(SPLITS, 0.0)
     for task in tasks:
         for performance in task.played:
             recordings[performance.split] += 1
             duration_s[performance.split] += length_s(performance, task.recipe.longest_s)
-    return Expanded(archive, record, len(tasks), 0, recordings, duration_s, _candidates(tasks))
+    return Expanded(wanted.archive, wanted.record, len(tasks), 0, recordings, duration_s, candidates(tasks))
 
 
 def _description(recipe: Recipe, sources: Sequence[Source]) -> Description:

@@ -36,17 +36,13 @@ def make_banks(tasks: Sequence[KitTask], workers: int | None, cluster: str | Non
 
 def make_songs(recipe: Recipe, tasks: Sequence[KitTask], workers: int | None, cluster: str | None) -> None:
     """Have the band play the songs that the kits of these tasks may hear, once."""
-    if recipe.band is None or not tasks:
+    wanted = {path: (task.role, index) for task in tasks for index, path in enumerate(task.songs) if not path.exists()}
+    if recipe.band is None or not wanted:
         return
     font = located(recipe.band.file, recipe.band.package)
-    wanted = {
-        path: (path, font, recipe.seed, task.role, index)
-        for task in tasks
-        for index, path in enumerate(task.songs)
-        if not path.exists()
-    }
-    with progress("playing songs", len(wanted), unit="songs") as advance:
-        for _ in run_tasks(_make_song, list(wanted.values()), workers=workers, cluster=cluster):
+    songs = [(path, font, recipe.seed, role, index) for path, (role, index) in wanted.items()]
+    with progress("playing songs", len(songs), unit="songs") as advance:
+        for _ in run_tasks(_make_song, songs, workers=workers, cluster=cluster):
             advance(1)
 
 

@@ -24,6 +24,7 @@ from backbeat.datasets.mini import grooves as mini_grooves
 from backbeat.datasets.mini import kits as mini_kits
 from backbeat.drums import midi
 from backbeat.drums.classes import load_drums
+from backbeat.errors import ConfigError
 from backbeat.provenance import digest_of, file_digest
 from backbeat.rendering.performances import Performance
 from backbeat.rendering.playing import TAIL_S
@@ -79,40 +80,58 @@ def plan_kits(project: Path, recipe: Recipe, performances: list[Performance], ar
         archive_digest: of the archive that they are from.
 
     Raises:
-        ConfigError: if a source is not there.
+        ConfigError: if a source that a kit may be made of is not there, or there is nothing to play.
     """
+    _require_splits(recipe, performances)
     staging = open_staging(project)
     code = _code_digest()
     player = _player()
     instrument_of = dict(load_drums(project).pitches)
-    # The player is heard in what it plays only.
-    digests = {source.name: [source_digest(source), player if source.soundfont else ""] for source in recipe.sources}
+    kits = [(role, index) for role in ROLES if role in recipe.parts for index in range(recipe.parts[role].kits)]
+    drawn = [_sources_of(recipe, role, generator(recipe.seed, role, index, Purpose.SOURCES)) for role, index in kits]
+    digests = _digests(drawn, player)
+    songs = {role: _songs(staging, recipe, role, [code, player]) for role in recipe.parts}
     draws = [recipe.kit.model_dump(), recipe.recording.model_dump(), recipe.longest_s, recipe.seed]
     everywhere = [code, archive_digest, draws, sorted(instrument_of.items())]
     tasks: list[KitTask] = []
-    for role, part in ((role, recipe.parts[role]) for role in ROLES if role in recipe.parts):
-        songs = _songs(staging, recipe, role, [code, player])
-        for index in range(part.kits):
-            sources = _sources_of(recipe, role, generator(recipe.seed, role, index, Purpose.SOURCES))
-            played = _played(recipe, role, index, performances)
-            number = len(tasks) + 1
-            of_kit = [role, index, number, [song.name for song in songs], [one.stem for one in played]]
-            made_from = [*everywhere, *of_kit, [[source.name, digests[source.name]] for source in sources]]
-            tasks.append(
-                KitTask(
-                    recipe=recipe,
-                    role=role,
-                    index=index,
-                    number=number,
-                    sources=sources,
-                    banks=tuple(_bank(staging, source, [code, *digests[source.name]]) for source in sources),
-                    songs=songs,
-                    played=played,
-                    instrument_of=instrument_of,
-                    part=staging.entry("rendered", digest_of(made_from), ".zip"),
-                )
+    for number, ((role, index), sources) in enumerate(zip(kits, drawn, strict=True), start=1):
+        played = _played(recipe, role, index, performances)
+        of_kit = [role, index, number, [song.name for song in songs[role]], [one.stem for one in played]]
+        made_from = [*everywhere, *of_kit, [[source.name, digests[source.name]] for source in sources]]
+        tasks.append(
+            KitTask(
+                recipe=recipe,
+                role=role,
+                index=index,
+                number=number,
+                sources=sources,
+                banks=tuple(_bank(staging, source, [code, *digests[source.name]]) for source in sources),
+                songs=songs[role],
+                played=played,
+                instrument_of=instrument_of,
+                part=staging.entry("rendered", digest_of(made_from), ".zip"),
             )
+        )
     return tasks
+
+
+def _require_splits(recipe: Recipe, performances: list[Performance]) -> None:
+    there = {performance.split for performance in performances}
+    missing = sorted({split for part in recipe.parts.values() for split in part.minutes} - there)
+    if missing:
+        raise ConfigError(
+            f"no performance is of the split {', '.join(missing)}",
+            expected="performances of every split that the recipe has minutes of",
+            got=", ".join(sorted(there)) or "no performance at all",
+            next_step="take that split out of the recipe, or name another archive with --performances",
+        )
+
+
+def _digests(drawn: Sequence[tuple[Source, ...]], player: str) -> dict[str, list[str]]:
+    """Return what is heard of each source that a kit may be made of; the others need not be here."""
+    by_name = {source.name: source for sources in drawn for source in sources}
+    # The player is heard in what it plays only.
+    return {name: [source_digest(one), player if one.soundfont else ""] for name, one in by_name.items()}
 
 
 def _code_digest() -> str:

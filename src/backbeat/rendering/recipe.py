@@ -9,21 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from backbeat.config import Strict, load_yaml, validated
 from backbeat.errors import ConfigError
 from backbeat.rendering.sources import RelativePath, SoundLicense, Source
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+Role = Annotated[str, Field(pattern="^(train|validation|test)$")]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Range(Strict):
     """What is drawn from, uniformly."""
 
-    low: float
-    high: float
+    low: Number
+    high: Number
 
     @model_validator(mode="after")
     def _in_order(self) -> Range:
@@ -32,11 +34,22 @@ class Range(Strict):
         return self
 
 
+def _within(lowest: float, highest: float) -> AfterValidator:
+    """Refuse what no studio has: much of it would be silence, a division by zero, or a recording without an end."""
+
+    def checked(width: Range) -> Range:
+        if width.low < lowest or width.high > highest:
+            raise ValueError(f"low and high must be from {lowest:g} to {highest:g}")
+        return width
+
+    return AfterValidator(checked)
+
+
 class Part(Strict):
     """The kits of one role: how many are drawn, and what each plays, in minutes of each split."""
 
-    kits: Annotated[int, Field(ge=0, le=2_000)]
-    minutes: dict[Annotated[str, Field(pattern="^(train|validation|test)$")], Positive]
+    kits: Annotated[int, Field(ge=1, le=2_000)]
+    minutes: Annotated[dict[Role, Annotated[float, Field(gt=0, le=10_000)]], Field(min_length=1)]
 
 
 class KitDraws(Strict):
@@ -56,13 +69,13 @@ class KitDraws(Strict):
 
     other_source: Share
     synthesizer: Share
-    tuning_semitones: Range
-    decay: Range
-    level_db: Range
-    velocity_power: Range
+    tuning_semitones: Annotated[Range, _within(-24, 24)]
+    decay: Annotated[Range, _within(0.01, 10)]
+    level_db: Annotated[Range, _within(-60, 60)]
+    velocity_power: Annotated[Range, _within(0, 10)]
     loose_hat: Share
-    choke_s: Range
-    wires_db: Range
+    choke_s: Annotated[Range, _within(0.0001, 10)]
+    wires_db: Annotated[Range, _within(-200, 40)]
 
 
 class RecordingDraws(Strict):
@@ -88,23 +101,23 @@ class RecordingDraws(Strict):
         level_db: peak of the result.
     """
 
-    speed: Range
-    close_db: Range
-    distance_s: Range
+    speed: Annotated[Range, _within(0.25, 4)]
+    close_db: Annotated[Range, _within(-60, 60)]
+    distance_s: Annotated[Range, _within(0, 0.5)]
     room: Share
-    decay_s: Range
-    room_db: Range
-    tilt_db: Range
-    bells_db: Range
-    threshold_db: Range
-    ratio: Range
-    drive_db: Range
-    noise_db: Range
+    decay_s: Annotated[Range, _within(0.01, 20)]
+    room_db: Annotated[Range, _within(-200, 60)]
+    tilt_db: Annotated[Range, _within(-60, 60)]
+    bells_db: Annotated[Range, _within(-60, 60)]
+    threshold_db: Annotated[Range, _within(-100, 0)]
+    ratio: Annotated[Range, _within(1, 100)]
+    drive_db: Annotated[Range, _within(-100, 60)]
+    noise_db: Annotated[Range, _within(-200, 0)]
     lossy: Share
     low_pass: Share
     backing: Share
-    backing_db: Range
-    level_db: Range
+    backing_db: Annotated[Range, _within(-100, 60)]
+    level_db: Annotated[Range, _within(-100, 0)]
 
 
 class Band(Strict):
@@ -131,11 +144,11 @@ class Recipe(Strict):
         sources: the sounds.
     """
 
-    title: str
-    seed: Annotated[int, Field(ge=0)]
-    performances: str
-    longest_s: Positive
-    parts: dict[Annotated[str, Field(pattern="^(train|validation|test)$")], Part]
+    title: Text
+    seed: Annotated[int, Field(ge=0, lt=2**64)]
+    performances: Text
+    longest_s: Annotated[float, Field(gt=0, le=3_600)]
+    parts: Annotated[dict[Role, Part], Field(min_length=1)]
     kit: KitDraws
     recording: RecordingDraws
     band: Band | None = None
@@ -154,9 +167,7 @@ class Recipe(Strict):
         both = sorted(origin for origin, of in roles.items() if len(of) > 1)
         if both:
             raise ValueError(f"sounds of one origin are in two roles, so nothing is held out: {', '.join(both)}")
-        empty = sorted(
-            role for role, part in self.parts.items() if part.kits and role not in {s.role for s in self.sources}
-        )
+        empty = sorted(set(self.parts) - {source.role for source in self.sources})
         if empty:
             raise ValueError(f"no source has the role {', '.join(empty)}")
         return self
@@ -165,28 +176,60 @@ class Recipe(Strict):
 def load_recipe(path: Path) -> Recipe:
     """Load a recipe.
 
-    `sources: <file>` in it is the list of that file beside it. `like: <file>` takes what it does not say itself from
-    another recipe: sections are merged key by key, `parts` is taken as it is.
+    `sources: <file>` in it is the list of that file. `like: <file>` takes what it does not say itself from another
+    recipe: the sections `kit` and `recording` are merged key by key, everything else is taken as it is. Both are
+    relative to the folder of the recipe that says so.
 
     Raises:
-        ConfigError: if it is missing or not valid.
+        ConfigError: if it, or a file that it names, is missing or not valid, or it is like itself.
     """
-    values = _with_likes(path)
-    if isinstance(values, dict) and isinstance(values.get("sources"), str):
-        listed = load_yaml(path.parent / values["sources"])
+    values = _with_likes(path, ())
+    if isinstance(values.get("sources"), str):
+        listed = load_yaml(Path(values["sources"]))
         if not isinstance(listed, dict) or set(listed) != {"sources"}:
             raise ConfigError(
-                f"{values['sources']} is no list of sources", expected="sources: [...]", got="another file"
-            )
+                f"{values['sources']} is no list of sources", expected="sources: [...], and no other key",
+                got=_short(listed), next_step="name another file",
+            )  # fmt: skip
         values = {**values, **listed}
     return validated(Recipe, values, str(path))
 
 
-def _with_likes(path: Path) -> Any:
-    """Load a recipe with what it takes from others."""
+def _with_likes(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
+    """Load a recipe with what it takes from others; those that lead to it are `before`."""
+    chain = (*before, path.resolve())
+    if chain[-1] in before:
+        raise ConfigError(
+            f"{path} is like itself",
+            expected="a recipe that is like another one, which is not like it",
+            got=" is like ".join(one.name for one in chain),
+            next_step="take `like` out of one of them",
+        )
     values = load_yaml(path)
-    if not isinstance(values, dict) or not isinstance(values.get("like"), str):
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is no recipe", expected="keys and values", got=_short(values))
+    if isinstance(values.get("sources"), str):
+        # Whoever is like this recipe may be in another folder.
+        values["sources"] = str(path.parent / values["sources"])
+    if "like" not in values:
         return values
-    other = _with_likes(path.parent / values.pop("like"))
-    sections = {name: {**other[name], **values[name]} for name in ("kit", "recording") if name in values}
+    like = values.pop("like")
+    if not isinstance(like, str) or not (path.parent / like).is_file():
+        raise ConfigError(
+            f"{path} is like a recipe that is not there",
+            expected=f"a file, relative to {path.parent}",
+            got=f"like: {like}",
+            next_step="correct it",
+        )
+    other = _with_likes(path.parent / like, chain)
+    sections = {
+        name: {**other[name], **values[name]}
+        for name in ("kit", "recording")
+        if isinstance(values.get(name), dict) and isinstance(other.get(name), dict)
+    }
     return {**other, **values, **sections}
+
+
+def _short(values: object) -> str:
+    """Return what a file holds instead, for a message."""
+    return f"the keys {', '.join(map(str, values))}" if isinstance(values, dict) else type(values).__name__

@@ -127,7 +127,7 @@ class Source(Strict):
         package: of Debian, that carries it; none if it is part of this project.
     """
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]  # a line of the license, a cell of the table
     origin: Annotated[str, Field(min_length=1)]
     role: Literal["train", "validation", "test"]
     license: SoundLicense

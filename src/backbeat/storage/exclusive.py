@@ -1,4 +1,4 @@
-"""One transfer or move of bytes at a time in each clone, and who it is if there is one already."""
+"""One transfer, move or rendering of bytes at a time in each clone, and who it is if there is one already."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def exclusive(project: Path, doing: str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             who = holder.read_text(encoding="utf-8")
         raise CloudError(
-            f"cannot {doing}: another transfer is at work in this clone",
+            f"cannot {doing}: another command is at work in this clone",
             got=who or "a process that has not yet said who it is",
             next_step="wait for it, or end it, then repeat the command",
         ) from None

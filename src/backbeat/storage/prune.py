@@ -4,6 +4,8 @@
   working tree is the same file, except where a pointer of any Git revision needs the very bytes and the cache does not
   have them: then the entry is the only copy here, stays, and is named. That is asked of every clone that shares the
   cache and is known. What the sample library has archived always stays: its originals may be gone.
+- Recordings, sounds and songs of `backbeat expand` go: the archive is elsewhere, and they can be made again. No DVC has
+  them in its cache, so no revision is asked; a clone that cannot be asked may be at work on them, and they stay.
 - Unfinished files (`*.part`, and DVC's own `.tmp`) go when the process in their name is gone, nobody has them open,
   and nobody has touched them for an hour: so long, because a process on another machine cannot be seen.
 - Of the checkpoints of runs that did not end, the newest run's stay, and those of the last seven days.
@@ -35,6 +37,12 @@ from backbeat.storage.work import PART_NAME, dvc_at_rest, last_touched_s, open_f
 
 # What stages make and can make again; the other kinds have owners of their own.
 MADE_KINDS = ("models", "production", "shards", "slices")
+# What renderings leave in the store: recordings only if they did not end, sounds and songs for the next one.
+RENDERED_KINDS = {
+    "banks": "sounds that backbeat expand can read again",
+    "rendered": "recordings of a rendering that did not end",
+    "songs": "songs that backbeat expand can make again",
+}
 # The sample library's: of these kinds only what is unfinished goes. Of what is in the archive originals may be gone.
 ARCHIVE = "archive"
 LIBRARY = "library"
@@ -97,6 +105,7 @@ def _found(project: Path, others: list[Path], unseen: list[Path], *, dry_run: bo
     opened = {**open_files(cache), **open_files(staging), **open_files(project)}
     verdicts = [
         *_unreferenced([project, *others], unseen, cache, staging),
+        *_of_renderings(staging, unseen),
         *((path, None, why) for path, why in _litter(project, cache, staging)),
         *_old_checkpoints(staging),
     ]
@@ -114,12 +123,7 @@ Verdict = tuple[Path, str | None, str]
 def _unreferenced(clones: list[Path], unseen: list[Path], cache: Path, staging: Path) -> list[Verdict]:
     """Return entries of the staging store that are the same file as nothing else: path, why to keep it, why not to."""
     linked = set().union(*(_linked(clone, cache, staging) for clone in clones))
-    entries = [
-        path
-        for kind in MADE_KINDS
-        for path in sorted((staging / kind).glob("??/*"))
-        if path.is_file() and not path.name.endswith(".part")
-    ]
+    entries = [path for kind in MADE_KINDS for path in _entries(staging, kind)]
     alone = [path for path in entries if path.stat().st_nlink == 1 and inode_of(path.stat()) not in linked]
     if not alone:
         return []
@@ -131,11 +135,26 @@ def _unreferenced(clones: list[Path], unseen: list[Path], cache: Path, staging: 
             advance(path.stat().st_size)
             cached = (cache / "files" / "md5" / digest[:2] / digest[2:]).is_file()
             keep = f"the only copy here; {needed[digest]} needs it" if digest in needed and not cached else None
-            if keep is None and unseen:
-                keep = f"the clone {unseen[0]} shares the cache, and cannot be asked"
+            keep = keep or _whoever(unseen)
             why = "the cache has the same bytes" if cached else "nothing refers to it"
             found.append((path, keep, why))
     return found
+
+
+def _of_renderings(staging: Path, unseen: list[Path]) -> list[Verdict]:
+    keep = _whoever(unseen)
+    return [(path, keep, why) for kind, why in RENDERED_KINDS.items() for path in _entries(staging, kind)]
+
+
+def _entries(staging: Path, kind: str) -> list[Path]:
+    """Return the complete entries of a kind."""
+    found = sorted((staging / kind).glob("??/*"))
+    return [path for path in found if path.is_file() and not path.name.endswith(".part")]
+
+
+def _whoever(unseen: list[Path]) -> str | None:
+    """Return why nothing of the store may go: who else may need it."""
+    return f"the clone {unseen[0]} shares the cache, and cannot be asked" if unseen else None
 
 
 def _linked(project: Path, *stores: Path) -> set[tuple[int, int]]:
@@ -149,7 +168,7 @@ def _linked(project: Path, *stores: Path) -> set[tuple[int, int]]:
 
 def _litter(project: Path, cache: Path, staging: Path) -> Iterator[tuple[Path, str]]:
     """Yield unfinished files and folders; those of downloads, which can go on, are not among them."""
-    for kind in (*MADE_KINDS, ARCHIVE, LIBRARY, CHECKPOINTS):
+    for kind in (*MADE_KINDS, *RENDERED_KINDS, ARCHIVE, LIBRARY, CHECKPOINTS):
         for path in sorted((staging / kind).rglob("*.part")):
             yield path, "left by a killed run"
     for path in _named(cache, skip={staging}):

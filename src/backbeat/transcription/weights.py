@@ -43,7 +43,7 @@ class Provenance(Strict):
         held_out_kits: kits it never heard.
         train: the `train` section of `params.yaml`.
         onset_tolerance_s: how close an onset had to be for epochs and thresholds to be chosen.
-        revision: the commit, with `-dirty` if files differed from it.
+        revision: the commit, with `-dirty` if code or settings differed from it.
     """
 
     dataset: str
