@@ -90,5 +90,21 @@ def test_the_second_kit_of_a_mix_is_softer_by_at_most_what_was_asked() -> None:
     assert float(changed[0, 10, 0]) == 180
 
 
+def test_a_window_is_tuned_by_whole_bands_at_most_as_far_as_was_asked() -> None:
+    windows = _burst(64)
+    windows.values[:, 10:15] = torch.arange(80, dtype=torch.uint8) + 100
+    changed = _augmented(windows, shift_bands=2)
+    shifts = {int(120 - one[10, 20]) for one in changed}
+    assert shifts == {-2, -1, 0, 1, 2}
+    assert (changed[:, 10] == changed[:, 14]).all()
+
+
+def test_a_gap_is_silent_and_no_wider_than_was_asked() -> None:
+    changed = _augmented(_burst(64), masked_bands=6)
+    gaps = (changed[:, 10] == 0).sum(dim=1)
+    assert set(gaps.tolist()) == set(range(7))
+    assert ((changed[:, 10] == 0) == (changed[:, 12] == 0)).all()
+
+
 def test_a_compressor_makes_silence_no_louder() -> None:
     assert (_augmented(_burst(), contrast=0.9)[:, 30:] == 0).all()

@@ -18,6 +18,7 @@ from backbeat.transcription.dataset import (
     open_shards,
     reference_by_class,
     sequences_of,
+    unheard_kits,
 )
 
 PROJECT = Path(__file__).parents[1]
@@ -138,6 +139,13 @@ def test_held_out_kits_are_left_out(tmp_path: Path) -> None:
     shards = open_shards(tmp_path)
     assert {one.kit for one in sequences_of(shards, "train", without_kits=frozenset({2}))} == {1, 3}
     assert {one.kit for one in sequences_of(shards, "train", kits=frozenset({2}))} == {2}
+
+
+def test_a_kit_of_the_test_split_alone_is_not_heard(tmp_path: Path) -> None:
+    for split, kits in (("train", (1, 2, 4)), ("validation", (5,)), ("test", (1, 2, 3))):
+        for kit in kits:
+            write_shard(tmp_path / split / f"kit-{kit:02d}.h5", split, kit, [50])
+    assert unheard_kits(open_shards(tmp_path), [2]) == {2, 3, 5}
 
 
 def test_the_digest_of_the_data_changes_with_a_shard(tmp_path: Path) -> None:

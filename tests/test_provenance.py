@@ -30,6 +30,9 @@ def test_code_that_differs_is_said_and_parameters_and_results_are_not(tmp_path: 
         (tmp_path / name).write_text("two\n")
         assert git_revision(tmp_path) == f"{commit}-dirty", name
         (tmp_path / name).write_text("one\n")
+    (tmp_path / "src/new.py").touch()
+    assert git_revision(tmp_path) == f"{commit}-dirty"
+    (tmp_path / "src/new.py").unlink()
     _git(tmp_path, "rm", "-q", "--cached", "src/model.py")
     assert git_revision(tmp_path) == f"{commit}-dirty"
 

@@ -38,6 +38,8 @@ def git_revision(project: Path) -> str | None:
     head = _git(project, "rev-parse", "--verify", "--quiet", "HEAD")
     if head.returncode:
         return None
+    if _git(project, "ls-files", "--others", "--exclude-standard", "--", "src", "configs").stdout:
+        return head.stdout.strip() + "-dirty"
     differs = _git(project, "diff", "--quiet", "HEAD", "--", ".", *(f":(exclude,glob){one}" for one in _RECORDED))
     return head.stdout.strip() + ("-dirty" if differs.returncode else "")
 

@@ -157,12 +157,15 @@ def _wanted(project: Path, recipe_file: Path, out: Path | None) -> _Wanted:
 
 
 def _require_same_license(wanted: _Wanted, sources: Sequence[Source]) -> None:
-    commercial = _commercial(wanted.recipe, sources)
-    if wanted.known is not None and wanted.known.license.commercial != commercial:
+    if wanted.known is None:
+        return
+    commercial, license_id = _commercial(wanted.recipe, sources), _license_id(wanted.recipe, sources)
+    said = wanted.known.license
+    if (said.commercial, said.id) != (commercial, license_id):
         raise ConfigError(
             f"the record of {wanted.name} says another license than its sources do",
-            expected=f"license.commercial: {str(commercial).lower()}",
-            got=str(wanted.known.license.commercial).lower(),
+            expected=f"license.id: {license_id}, license.commercial: {str(commercial).lower()}",
+            got=f"{said.id}, {str(said.commercial).lower()}",
             next_step=f"correct {RECORDS_FOLDER}/{wanted.name}.yaml, or leave those sources out",
         )
 
@@ -216,13 +219,18 @@ def _summary(wanted: _Wanted, tasks: Sequence[KitTask]) -> Expanded:
 def _description(recipe: Recipe, sources: Sequence[Source]) -> Description:
     return Description(
         title=recipe.title,
-        license_id="LicenseRef-kits",
+        license_id=_license_id(recipe, sources),
         license_url=None,
         commercial=_commercial(recipe, sources),
         redistribute=False,
         license_note="Performances are CC BY 4.0; every source of sounds has its own license, listed in the archive.",
         purpose="drum transcription",
     )
+
+
+def _license_id(recipe: Recipe, sources: Sequence[Source]) -> str:
+    """Return a name that also tells a model whether what it has heard may be sold."""
+    return "LicenseRef-kits" if _commercial(recipe, sources) else "LicenseRef-kits-noncommercial"
 
 
 def _commercial(recipe: Recipe, sources: Sequence[Source]) -> bool:

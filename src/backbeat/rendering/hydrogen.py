@@ -77,4 +77,7 @@ def _text(element: ET.Element, tag: str) -> str:
 
 def _number(element: ET.Element, tag: str, otherwise: float) -> float:
     text = _text(element, tag)
-    return float(text) if text else otherwise
+    try:
+        return float(text) if text else otherwise
+    except ValueError:
+        raise ConfigError(f"{tag} of a layer is no number", expected=f"<{tag}>0.5</{tag}>", got=text) from None

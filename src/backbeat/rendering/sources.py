@@ -34,7 +34,15 @@ def _relative(path: str) -> str:
 
 
 RelativePath = Annotated[str, AfterValidator(_relative)]
-Patterns = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
+
+
+def _pattern(pattern: str) -> str:
+    if any("**" in part and part != "**" for part in PurePosixPath(pattern).parts):
+        raise ValueError("** is a part of a path of its own, as in snare/**/*.wav")
+    return _relative(pattern)
+
+
+Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], Field(strict=False)]
 
 
 class SoundLicense(Strict):
@@ -77,6 +85,8 @@ class SoundFont(Strict):
         unknown = sorted(set(self.only) - set(NOTES) - set(self.notes))
         if unknown:
             raise ValueError(f"no notes are known for {', '.join(unknown)}")
+        if self.bank == 128 and not self.drum_channel:
+            raise ValueError("bank 128 is that of the drum channel: drum_channel: true")
         return self
 
 

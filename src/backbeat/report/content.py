@@ -145,7 +145,9 @@ def class_chart(evaluation: Evaluation) -> Chart:
 
 def kits(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[Kit, ...]]:
     """Return the classes, and the scores of each kit: those heard in training first, then those held out."""
-    held_out = set(evaluation.provenance.train.held_out_kits)
+    said = evaluation.provenance
+    # What is older names those only that training was told to leave out.
+    held_out = set(said.train.held_out_kits if said.held_out_kits is None else said.held_out_kits)
     classes = tuple(evaluation.test.onset_f1_by_class)
     listed = [
         Kit(

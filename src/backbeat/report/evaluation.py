@@ -61,6 +61,7 @@ class Provenance:
     evaluate: Tolerances
     class_map: str
     class_of_pitch: str | None = None
+    held_out_kits: tuple[int, ...] | None = None
     test_data: str | None = None
     revision: str | None = None
 

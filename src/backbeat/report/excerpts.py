@@ -21,7 +21,14 @@ from backbeat.provenance import digest_of, file_digest
 from backbeat.report.evaluation import Evaluation
 from backbeat.report.hits import LONGEST_S, Excerpt, Hit, f1_of, match_hits, worst_stretch
 from backbeat.report.picture import spectrogram_png
-from backbeat.transcription.dataset import SequenceRef, data_digest, open_shards, reference_by_class, sequences_of
+from backbeat.transcription.dataset import (
+    SequenceRef,
+    data_digest,
+    open_shards,
+    reference_by_class,
+    sequences_of,
+    unheard_kits,
+)
 from backbeat.transcription.decode import all_peaks
 from backbeat.transcription.weights import MODEL_FILE, ModelCard, load_model
 
@@ -36,6 +43,7 @@ class _Listener:
 
     model: nn.Module
     card: ModelCard
+    held_out_kits: frozenset[int]
     classes: ClassMap
     features: FeatureParams
     tolerance_s: float
@@ -56,7 +64,7 @@ class _Listener:
             why=why,
             kit=sequence.kit,
             kit_name=sequence.kit_name,
-            held_out=sequence.kit in self.card.provenance.held_out_kits,
+            held_out=sequence.kit in self.held_out_kits,
             style=sequence.style,
             onset_f1=f1_of(hits),
             duration_s=duration_s,
@@ -91,6 +99,7 @@ def transcribed_excerpts(project: Path, evaluation: Evaluation) -> tuple[Excerpt
     listener = _Listener(
         model,
         card,
+        unheard_kits(shards, card.provenance.held_out_kits),
         classes,
         FeatureParams.model_validate(shards[0].attributes["features"]),
         said.evaluate.onset_tolerance_s,

@@ -9,7 +9,7 @@ and counts only where the label is above zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
+from backbeat.datasets.egmdtable import SPLITS
 from backbeat.drums.classes import ClassMap
 from backbeat.drums.midi import Onsets
 from backbeat.drums.shards import Shard
@@ -108,6 +109,12 @@ def sequences_of(
             recording = (info.wav_crc32, info.midi_crc32)
             chosen.append(SequenceRef(shard, row, info.id, style, kit, name, first_frame, n_frames, recording))
     return chosen
+
+
+def unheard_kits(shards: list[Shard], held_out_kits: Collection[int]) -> frozenset[int]:
+    """Return the kits that training does not hear: held out, or without a sequence in the train split."""
+    kits = {split: {one.attributes["kit"] for one in shards if one.attributes["split"] == split} for split in SPLITS}
+    return frozenset(set().union(*kits.values()) - (kits["train"] - set(held_out_kits)))
 
 
 def recordings_digest(sequences: list[SequenceRef]) -> str:

@@ -30,6 +30,7 @@ from backbeat.transcription.dataset import (
     recordings_digest,
     reference_by_class,
     sequences_of,
+    unheard_kits,
 )
 from backbeat.transcription.decode import Peaks, all_peaks
 from backbeat.transcription.metrics import (
@@ -88,7 +89,7 @@ def evaluate(project: Path) -> dict[str, Any]:
             scored.append(_score(sequence, peaks, thresholds, classes, features, params.evaluate))
             advance(1)
 
-    held_out = frozenset(card.provenance.held_out_kits)
+    held_out = unheard_kits(shards, card.provenance.held_out_kits)
     result = _result([one.score for one in scored], classes, held_out)
     result["worst_sequences"] = [
         {
@@ -109,6 +110,7 @@ def evaluate(project: Path) -> dict[str, Any]:
         "test_data": recordings_digest(sequences),
         "model": file_digest(path),
         "train": card.provenance.train,
+        "held_out_kits": sorted(held_out),
         "evaluate": params.evaluate.model_dump(),
         "class_map": classes.name,
         "class_of_pitch": digest_of(classes.class_of_pitch.tolist()),
