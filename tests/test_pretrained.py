@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from backbeat.config import find_project
+from backbeat.datasets.registry import load_record
 from backbeat.drums.classes import load_drums
 from backbeat.provenance import file_digest
 from backbeat.transcription.annotated import read_set
@@ -28,6 +29,13 @@ def reported() -> dict:
 def test_the_scores_in_git_are_those_of_this_very_file() -> None:
     assert reported()["model"]["sha256"] == file_digest(packaged_model())
     assert packaged_model().stat().st_size <= 2_000_000
+
+
+def test_the_scores_in_git_are_of_the_renderings_that_the_registry_has() -> None:
+    sizes = {
+        f"{name}.zip": load_record(PROJECT, name).files[0].size for name in ("held_out_kits", "held_out_kits_in_mix")
+    }
+    assert {one["name"]: one["archive_bytes"] for one in reported()["sets"] if one["name"] in sizes} == sizes
 
 
 def test_it_loads_at_once_and_answers_in_every_map_that_is_in_use() -> None:

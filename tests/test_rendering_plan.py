@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from backbeat.drums.classes import load_drums
+from backbeat.drums.midi import Onsets
 from backbeat.errors import ConfigError
 from backbeat.rendering import material, plan, render
 from backbeat.rendering.bank import SAMPLE_RATE_HZ, Bank, OneShot
@@ -17,7 +18,8 @@ from backbeat.rendering.kits import GROUPS, Kit, draw_kit
 from backbeat.rendering.material import make_banks, make_songs
 from backbeat.rendering.performances import Performance
 from backbeat.rendering.plan import SOURCES_OF_A_KIT, plan_kits
-from backbeat.rendering.recipe import Recipe, load_recipe
+from backbeat.rendering.playing import play
+from backbeat.rendering.recipe import Range, Recipe, load_recipe
 from backbeat.rendering.render import render_kit
 from backbeat.rendering.seeds import ROLES, Purpose, generator
 from backbeat.rendering.soundfonts import NOTES
@@ -29,9 +31,30 @@ def _shots(samples: int) -> tuple[OneShot, ...]:
     return (OneShot(np.linspace(1.0, 0.0, samples, dtype=np.float32), 1.0),)
 
 
-def _kit(*banks: Bank) -> Kit:
-    draws = Recipe.model_validate(_values()).kit.model_copy(update={"other_source": 0.0, "loose_hat": 0.0})
+def _kit(*banks: Bank, **widths: Range) -> Kit:
+    draws = Recipe.model_validate(_values()).kit.model_copy(update={"other_source": 0.0, "loose_hat": 0.0, **widths})
     return draw_kit(1, list(banks), dict(load_drums(ROOT).pitches), draws, np.random.default_rng(0))
+
+
+def test_each_pad_sounds_as_its_own_instrument() -> None:
+    """Every instrument is a sine of its own frequency, a third apart; a kit tunes by a semitone at most."""
+    instruments = [name for group in GROUPS.values() for name in group]
+    frequency_hz = {name: 150 * 1.26**index for index, name in enumerate(instruments)}
+    time_s = np.arange(8_820) / SAMPLE_RATE_HZ
+    bank = Bank("sines", {
+        name: (OneShot(np.sin(2 * np.pi * hz * time_s).astype(np.float32), 1.0),) for name, hz in frequency_hz.items()
+    })  # fmt: skip
+    kit = _kit(bank, tuning_semitones=Range(low=0.0, high=0.0), wires_db=Range(low=-200.0, high=-200.0))
+    for pitch, instrument in load_drums(ROOT).pitches.items():
+        if instrument not in frequency_hz:
+            continue
+        hit = Onsets(np.array([0.1], np.float32), np.array([pitch], np.uint8), np.array([100], np.uint8))
+        heard = play(kit, hit, np.random.default_rng(0))
+        group = next(index for index, pieces in enumerate(GROUPS.values()) if instrument in pieces)
+        assert not np.delete(heard, group, axis=0)[:, :4_000].any()
+        spectrum = np.abs(np.fft.rfft(heard[group]))
+        loudest_hz = spectrum.argmax() * SAMPLE_RATE_HZ / heard.shape[1]
+        assert loudest_hz == pytest.approx(frequency_hz[instrument], rel=0.1), instrument
 
 
 @pytest.mark.parametrize("piece", ["bell", "hat_open", "cross_stick"])

@@ -264,3 +264,14 @@ def test_a_real_soundfont(tmp_path: Path) -> None:
     (tmp_path / "no.sf2").write_bytes(b"no SoundFont")
     with pytest.raises(AudioError, match="cannot play"):
         soundfont_bank(tmp_path / "no.sf2", 0, None, {"kick": (36,)})
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_toms_of_the_synthesizer_are_tuned_as_they_are_called(seed: int) -> None:
+    shots = synthetic_bank(seed)
+    pitch = []
+    for name in ("tom_low", "tom_mid", "tom_high"):
+        samples = shots[name][-1].samples
+        pitch.append(np.abs(np.fft.rfft(samples)).argmax() / len(samples))
+    assert pitch == sorted(pitch)
+    assert len(set(pitch)) == 3

@@ -70,6 +70,7 @@ class AnnotatedSet:
         unheard: the annotations in the whole folder without a recording, by their paths in it.
         datasets: what the record of the archive is called, by the archive's name or its place in `data/raw`.
         trained_kits: the kits that have a training split in the archive.
+        archive_bytes: the size of the archive; None of a folder.
     """
 
     name: str
@@ -81,6 +82,7 @@ class AnnotatedSet:
     unheard: tuple[str, ...] = ()
     datasets: frozenset[str] = frozenset()
     trained_kits: frozenset[int] = frozenset()
+    archive_bytes: int | None = None
 
 
 def read_set(path: Path, split: str, drums: DrumTable) -> list[AnnotatedSet]:
@@ -138,6 +140,7 @@ def _archive(archive: Path, split: str, drums: DrumTable) -> AnnotatedSet:
         recordings=tuple(recordings),
         datasets=frozenset({archive.stem.replace("-", "_"), *([folder.name] if folder.parent.name == "raw" else [])}),
         trained_kits=frozenset(sequence.kit for sequence in sequences if sequence.split == "train"),
+        archive_bytes=archive.stat().st_size,
     )
 
 

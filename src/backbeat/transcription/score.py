@@ -7,8 +7,8 @@ Hits are counted over all recordings of a set, so that a long one weighs more th
 al.). Nothing depends on `params.yaml`: whoever scores the same model on the same set has the same numbers.
 
 Which classes of a map are scored depends on what the annotations tell apart (`backbeat.transcription.annotations`). In
-`adtof5` on MDB Drums these are kick, snare with side stick, toms, hi-hat and cymbals, without the tambourine: the
-protocol of ADTOF's published results.
+`adtof5` on MDB Drums these are kick, snare with side stick, toms, hi-hat and cymbals, without the tambourine:
+ADTOF's classes. Its published numbers are of full mixes.
 """
 
 from __future__ import annotations
@@ -145,6 +145,7 @@ def score_set(scorer: Scorer, chosen: AnnotatedSet) -> dict[str, Any]:
     return {
         "name": chosen.name,
         "content": chosen.content,
+        **({} if chosen.archive_bytes is None else {"archive_bytes": chosen.archive_bytes}),
         "recordings": len(scored),
         "recordings_without_annotation": chosen.passed_over,
         "annotations_without_recording": list(chosen.unheard),
