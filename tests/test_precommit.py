@@ -56,6 +56,11 @@ def test_a_file_that_is_too_large_for_git_is_refused_by_name(tmp_path: Path) -> 
         "next: git restore --staged large.wav, then dvc add large.wav",
     ]
     assert subprocess.run([*command, "small.wav"], cwd=tmp_path, check=False).returncode == 0
+    box = tmp_path / "src/mine/transcription/pretrained/drums.safetensors"
+    box.parent.mkdir(parents=True)
+    for size_bytes, code in ((2_000_000, 0), (2_000_001, 1)):
+        box.write_bytes(bytes(size_bytes))
+        assert subprocess.run([*command, box.relative_to(tmp_path)], cwd=tmp_path, check=False).returncode == code
 
 
 def lock(first: str = "1", second: str = "1") -> str:
