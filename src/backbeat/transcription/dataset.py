@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from backbeat.datasets.egmdtable import SPLITS
 from backbeat.drums.classes import ClassMap
 from backbeat.drums.midi import Onsets
 from backbeat.drums.shards import Shard
@@ -113,8 +112,8 @@ def sequences_of(
 
 def unheard_kits(shards: list[Shard], held_out_kits: Collection[int]) -> frozenset[int]:
     """Return the kits that training does not hear: held out, or without a sequence in the train split."""
-    kits = {split: {one.attributes["kit"] for one in shards if one.attributes["split"] == split} for split in SPLITS}
-    return frozenset(set().union(*kits.values()) - (kits["train"] - set(held_out_kits)))
+    trained = {one.attributes["kit"] for one in shards if one.attributes["split"] == "train"}
+    return frozenset({one.attributes["kit"] for one in shards} - (trained - set(held_out_kits)))
 
 
 def recordings_digest(sequences: list[SequenceRef]) -> str:
