@@ -517,7 +517,7 @@ def test_compressor_room_and_noise_are_heard() -> None:
     _, recipe = _kit(drums={"kick": (_click(),)})
     # Longer than any attack of the compressor, and further apart than its release.
     tone = OneShot(np.sin(2 * np.pi * 300 / SAMPLE_RATE_HZ * np.arange(4_410, dtype=np.float32)), 1.0)
-    kit = Kit(1, "one tone", {36: Voice((tone,), 1.0, "kick")}, 1.0, 0.01, 0.0, ("one",))
+    kit = Kit("one tone", {36: Voice((tone,), 1.0, "kick")}, 1.0, 0.01, 0.0, ("one",))
     heard = play(kit, _onsets((0.25, 36, 127), (2.0, 36, 60)), np.random.default_rng(0))
     flat = {"low": 0.0, "high": 0.0}
     names = ("tilt_db", "bells_db", "threshold_db", "distance_s", "close_db", "level_db")

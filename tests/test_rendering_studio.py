@@ -33,7 +33,6 @@ def wall_db(size: int, end_hz: float) -> NDArray[np.float64]:
 def kit(**voices: tuple[str, OneShot]) -> Kit:
     """A kit of pads `p<note>`: their groups and sounds."""
     return Kit(
-        number=1,
         name="one",
         voices={int(name[1:]): Voice((shot,), 1.0, group) for name, (group, shot) in voices.items()},
         velocity_power=1.0,

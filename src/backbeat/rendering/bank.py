@@ -27,6 +27,9 @@ _SILENCE_RATIO = 0.001
 _LEAD_SAMPLES = 32
 _FADE_SAMPLES = 441
 
+# What is longer is faded out there.
+_LONGEST_S = 6.0
+
 
 @dataclass(frozen=True)
 class OneShot:
@@ -49,14 +52,13 @@ class Bank:
     shots: dict[str, tuple[OneShot, ...]]
 
 
-def one_shot(samples: NDArray[np.floating], rate_hz: int, force: float, longest_s: float = 6.0) -> OneShot | None:
+def one_shot(samples: NDArray[np.floating], rate_hz: int, force: float) -> OneShot | None:
     """Bring a sound to the form that banks hold; None if there is nothing to hear.
 
     Args:
         samples: (samples,) or (samples, channels).
         rate_hz: of the samples; other rates than 44.1 kHz are converted.
         force: how hard it was struck, from 0 to 1.
-        longest_s: what is longer is faded out there.
     """
     mono = np.asarray(samples, np.float32)
     mono = mono.mean(axis=1) if mono.ndim == 2 else mono
@@ -64,7 +66,7 @@ def one_shot(samples: NDArray[np.floating], rate_hz: int, force: float, longest_
         import soxr
 
         mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
-    mono = mono[: round((longest_s + 1.0) * SAMPLE_RATE_HZ)]
+    mono = mono[: round((_LONGEST_S + 1.0) * SAMPLE_RATE_HZ)]
     level = np.abs(mono)
     peak = float(level.max(initial=0.0))
     if peak < 1e-4 or not np.isfinite(peak):
@@ -72,7 +74,7 @@ def one_shot(samples: NDArray[np.floating], rate_hz: int, force: float, longest_
     attack = _attack(np.asarray(level / peak, np.float32))
     begin = max(0, attack - _LEAD_SAMPLES)
     heard = np.flatnonzero(level >= _SILENCE_RATIO * peak)
-    end = min(int(heard[-1]) + 1, begin + round(longest_s * SAMPLE_RATE_HZ))
+    end = min(int(heard[-1]) + 1, begin + round(_LONGEST_S * SAMPLE_RATE_HZ))
     kept = (mono[begin:end] / peak).astype(np.float32)
     kept[: attack - begin] *= np.linspace(0.0, 1.0, attack - begin, endpoint=False, dtype=np.float32)
     fade = min(_FADE_SAMPLES, len(kept) // 2)

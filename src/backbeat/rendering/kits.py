@@ -82,7 +82,6 @@ class Kit:
     """A drum set, ready to be played.
 
     Attributes:
-        number: in the archive.
         name: what it begins with, for the table.
         voices: by MIDI note.
         velocity_power: amplitude is (velocity / 127) to this power.
@@ -91,7 +90,6 @@ class Kit:
         sources: names of the sources whose sounds are in it, sorted.
     """
 
-    number: int
     name: str
     voices: dict[int, Voice]
     velocity_power: float
@@ -138,7 +136,6 @@ def draw_kit(
                 gain = 10 ** ((_BALANCE_DB[instrument] + level_db + edge_db) / 20)
                 voices[pitch] = Voice(tuple(heard.applied(shot) for shot in shots), gain, group)
     return Kit(
-        number=number,
         name=f"{banks[0].source} {number}",
         voices=voices,
         velocity_power=drawn(draws.velocity_power, rng),
@@ -192,7 +189,7 @@ class _Change:
 
 
 def _bank_for(group: str, banks: list[Bank], draws: KitDraws, rng: np.random.Generator) -> Bank:
-    """Return the first bank, or another one that has the main piece of the group; both only if they have it."""
+    """Return the first bank, or another one; both only if they have a piece of the group."""
     having = [bank for bank in banks if any(instrument in bank.shots for instrument in GROUPS[group])]
     if not having:
         return banks[0]

@@ -31,7 +31,7 @@ _STEP = "fetch it: backbeat datasets download groove_midi, or name another archi
 # What zipfile raises depends on what is broken: a checksum, the packed bytes, a flag, an offset.
 _DAMAGES = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
-# Silence before the first hit of an excerpt, and after its last one.
+# Silence before the first hit of an excerpt.
 LEAD_S = 0.25
 
 
