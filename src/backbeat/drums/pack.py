@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 import zipfile
 from collections import defaultdict
@@ -32,10 +31,9 @@ from backbeat.datasets.listing import Listed, file_url
 from backbeat.datasets.new import Description, draft, new
 from backbeat.datasets.registry import RECORDS_FOLDER
 from backbeat.drums.classes import load_drums
-from backbeat.drums.packrecord import record_of, updated_record
+from backbeat.drums.packrecord import known_record, updated_record
 from backbeat.drums.takes import Take, read_takes, refuse
 from backbeat.drums.taketables import TABLE, TakesError
-from backbeat.errors import ConfigError
 from backbeat.progress import progress
 from backbeat.storage.staging import new_file, require_space
 
@@ -111,14 +109,7 @@ def pack(
     path = project / RECORDS_FOLDER / f"{name}.yaml"
     address = file_url(project, archive)
     draft(name, description, [Listed(archive.name, address)])
-    known = record_of(project, path, address) if path.exists() else None
-    if known is None and os.path.lexists(archive):
-        raise ConfigError(
-            f"{archive} is there already",
-            expected=f"no such file, or {RECORDS_FOLDER}/{name}.yaml, which says that it is this dataset",
-            got="a file that no record of this name has",
-            next_step="name another file with --out, or remove this one if an interrupted run left it",
-        )
+    known = known_record(project, path, archive, address)
     takes, faults = read_takes(folder, load_drums(project))
     split_of = _splits(folder, takes, faults)
     placed = [replace(take, split=split_of[take.name]) for take in takes]

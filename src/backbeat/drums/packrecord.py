@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,31 @@ from backbeat.datasets.transport.hashing import DEFAULT_ALGORITHM, hash_file
 from backbeat.errors import ConfigError
 
 
-def record_of(project: Path, path: Path, address: str) -> Record:
-    """Return the record that is there already.
+def known_record(project: Path, path: Path, archive: Path, address: str) -> Record | None:
+    """Return the record of an archive that is to be written, if it has one.
+
+    Args:
+        project: root of the repository.
+        path: where the record is or will be.
+        archive: the file.
+        address: of the file, as the record has it.
 
     Raises:
-        ConfigError: if it is of another archive, or not valid.
+        ConfigError: if the record is of another archive, or not valid; or the file is there and no record has it.
     """
+    if path.exists():
+        return _record_of(project, path, address)
+    if os.path.lexists(archive):
+        raise ConfigError(
+            f"{archive} is there already",
+            expected=f"no such file, or {RECORDS_FOLDER}/{path.name}, which says that it is this dataset",
+            got="a file that no record of this name has",
+            next_step="name another file with --out, or remove this one if an interrupted run left it",
+        )
+    return None
+
+
+def _record_of(project: Path, path: Path, address: str) -> Record:
     record = validated(Record, load_yaml(path), str(path.relative_to(project)))
     if len(record.files) != 1 or record.files[0].urls != (address,):
         raise ConfigError(

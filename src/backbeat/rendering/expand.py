@@ -14,7 +14,6 @@ kind of processor may round a sample otherwise.)
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from backbeat.datasets.listing import Listed, file_url
 from backbeat.datasets.new import Description, draft, new
 from backbeat.datasets.registry import RECORDS_FOLDER, Record
 from backbeat.drums.pack import OWN_FOLDER
-from backbeat.drums.packrecord import record_of, updated_record
+from backbeat.drums.packrecord import known_record, updated_record
 from backbeat.errors import ConfigError
 from backbeat.executor import run_tasks
 from backbeat.progress import progress
@@ -145,15 +144,7 @@ def _wanted(project: Path, recipe_file: Path, out: Path | None) -> _Wanted:
             got=error.got,
             next_step="rename the recipe, or name another file with --out",
         ) from error
-    known = record_of(project, record, address) if record.exists() else None
-    if known is None and os.path.lexists(archive):
-        raise ConfigError(
-            f"{archive} is there already",
-            expected=f"no such file, or {RECORDS_FOLDER}/{name}.yaml, which says that it is this data set",
-            got="a file that no record of this name has",
-            next_step="name another file with --out, or remove this one if an interrupted run left it",
-        )
-    return _Wanted(name, recipe, archive, record, known)
+    return _Wanted(name, recipe, archive, record, known_record(project, record, archive, address))
 
 
 def _require_same_license(wanted: _Wanted, sources: Sequence[Source]) -> None:
