@@ -138,7 +138,7 @@ def test_the_license_names_what_is_heard_and_nothing_else(project: Path, perform
     second = copy.deepcopy(first) | {"name": "other sounds"}
     second["license"]["url"] = "https://example.org/license"
     values |= {"sources": [first, second], "parts": {"train": {"kits": 1, "minutes": {"train": 0.01}}}}
-    values["kit"]["other_source"] = 0.0
+    values["kit"] |= {"other_source": 0.0, "layered": 0.0}
     (project / "configs" / "kits" / "few-kits.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     made = _expand(project, performances)
     with zipfile.ZipFile(made.archive) as archive:

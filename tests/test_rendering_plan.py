@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from backbeat.drums.classes import load_drums
 from backbeat.drums.midi import Onsets
@@ -31,8 +32,10 @@ def _shots(samples: int) -> tuple[OneShot, ...]:
     return (OneShot(np.linspace(1.0, 0.0, samples, dtype=np.float32), 1.0),)
 
 
-def _kit(*banks: Bank, **widths: Range) -> Kit:
-    draws = Recipe.model_validate(_values()).kit.model_copy(update={"other_source": 0.0, "loose_hat": 0.0, **widths})
+def _kit(*banks: Bank, **widths: Range | float) -> Kit:
+    draws = Recipe.model_validate(_values()).kit.model_copy(
+        update={"other_source": 0.0, "loose_hat": 0.0, "layered": 0.0, "attack_db": Range(low=0.0, high=0.0), **widths}
+    )
     return draw_kit(1, list(banks), dict(load_drums(ROOT).pitches), draws, np.random.default_rng(0))
 
 
@@ -65,6 +68,69 @@ def test_another_kits_piece_is_better_than_another_instrument(piece: str) -> Non
     # Tuning changes lengths, but not tenfold.
     assert len(kit.voices[pitch].shots[0].samples) < 8_000
     assert kit.sources == ("mine", "other")
+
+
+def _sines(name: str, frequency_hz: float) -> Bank:
+    time_s = np.arange(8_820) / SAMPLE_RATE_HZ
+    sound = np.sin(2 * np.pi * frequency_hz * time_s).astype(np.float32)
+    return Bank(name, {piece: (OneShot(sound, 0.5), OneShot(sound, 1.0)) for piece in ("kick", "snare", "ride")})
+
+
+def _level_db(samples: NDArray[np.float32], frequency_hz: float) -> float:
+    """Return the level at a frequency, give or take what a kit's tuning is."""
+    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
+    at_hz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE_HZ)
+    return float(10 * np.log10(power[np.abs(at_hz / frequency_hz - 1) < 0.3].sum() + 1e-9))
+
+
+def test_a_layer_is_the_same_piece_of_another_source_as_loud_as_drawn() -> None:
+    low, high = _sines("low", 200.0), _sines("high", 2_000.0)
+    still = {"tuning_semitones": Range(low=0.0, high=0.0), "decay": Range(low=1.0, high=1.0)}
+    alone = _kit(low, high, **still)
+    for layer_db in (-20.0, -6.0):
+        layered = _kit(low, high, layered=1.0, layer_db=Range(low=layer_db, high=layer_db), **still)
+        assert layered.sources == ("high", "low")
+        assert alone.sources == ("low",)
+        for pitch in (36, 38, 51):
+            for below, both in zip(alone.voices[pitch].shots, layered.voices[pitch].shots, strict=True):
+                assert both.force == below.force
+                assert np.abs(both.samples).max() == pytest.approx(1.0)
+                assert _level_db(below.samples, 200.0) - _level_db(below.samples, 2_000.0) > 40
+                # Both have a peak of one after their equalizers, so the ratio is what is drawn.
+                difference_db = _level_db(both.samples, 2_000.0) - _level_db(both.samples, 200.0)
+                assert difference_db == pytest.approx(layer_db, abs=1.5)
+
+
+def test_below_its_layers_a_kit_is_the_one_that_it_is_without() -> None:
+    low, high = _sines("low", 200.0), _sines("high", 2_000.0)
+    silent = _kit(low, high, layered=1.0, layer_db=Range(low=-300.0, high=-300.0))
+    alone = _kit(low, high)
+    assert {pitch: voice.gain for pitch, voice in silent.voices.items()} == {
+        pitch: voice.gain for pitch, voice in alone.voices.items()
+    }
+    for pitch in (36, 38, 51):
+        for one, other in zip(silent.voices[pitch].shots, alone.voices[pitch].shots, strict=True):
+            assert np.array_equal(one.samples[: len(other.samples)], other.samples)
+
+
+def test_a_layer_that_lacks_the_piece_leaves_it_as_it_is() -> None:
+    low = _sines("low", 200.0)
+    other = Bank("other", {"snare_rim": _shots(4_000)})
+    kit = _kit(low, other, layered=1.0, layer_db=Range(low=0.0, high=0.0))
+    alone = _kit(low, other)
+    assert np.array_equal(kit.voices[38].shots[0].samples, alone.voices[38].shots[0].samples)
+    assert not np.array_equal(kit.voices[40].shots[0].samples, alone.voices[40].shots[0].samples)
+
+
+@pytest.mark.parametrize("attack_db", [-6.0, 6.0])
+def test_the_attack_is_raised_against_the_rest(attack_db: float) -> None:
+    bank = _sines("sines", 1_000.0)
+    still = {"tuning_semitones": Range(low=0.0, high=0.0), "decay": Range(low=1.0, high=1.0)}
+    changed = _kit(bank, attack_db=Range(low=attack_db, high=attack_db), **still).voices[36].shots[0].samples
+    ratio = np.abs(changed[:100]).max() / np.abs(changed[6_000:8_000]).max()
+    as_is = _kit(bank, **still).voices[36].shots[0].samples
+    before = np.abs(as_is[:100]).max() / np.abs(as_is[6_000:8_000]).max()
+    assert 20 * np.log10(ratio / before) == pytest.approx(attack_db, abs=1.0)
 
 
 def test_what_is_alike_stays_within_a_source() -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from backbeat.errors import ConfigError
-from backbeat.rendering.recipe import load_recipe
+from backbeat.rendering.recipe import Range, load_recipe
 from test_rendering import RECIPE, _values
 
 
@@ -87,7 +87,9 @@ def test_a_recipe_like_another_is_that_but_for_what_it_says() -> None:
     )
     assert set(held_out.parts) == set(in_mix.parts) == {"test"}
     assert (held_out.recording.backing, in_mix.recording.backing) == (0.0, 1.0)
-    assert held_out.kit == in_mix.kit == recipe.kit
+    as_recorded = {"layered": 0.0, "attack_db": Range(low=0.0, high=0.0)}
+    assert held_out.kit == in_mix.kit == recipe.kit.model_copy(update=as_recorded)
+    assert recipe.kit != held_out.kit
     assert held_out.seed == in_mix.seed == recipe.seed
 
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.signal import fftconvolve
 
 from backbeat.rendering.bank import SAMPLE_RATE_HZ, Audio
 
@@ -82,7 +83,4 @@ def filtered(samples: Audio, response: Audio) -> Audio:
         samples: (samples,).
         response: (taps,) of a causal filter.
     """
-    size = fft.next_fast_len(len(samples) + len(response), real=True)
-    spectrum = fft.rfft(samples, size)
-    spectrum *= fft.rfft(response, size)
-    return np.asarray(fft.irfft(spectrum, size)[: len(samples)], np.float32)
+    return np.asarray(fftconvolve(samples, response)[: len(samples)], np.float32)

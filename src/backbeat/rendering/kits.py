@@ -1,12 +1,13 @@
 """Kits: which sounds a drum set has, tuned, damped, equalized and balanced as nobody has heard it before.
 
-A kit begins with one source, and some groups of its pieces are of another one: that is how a hundred kits come from
-thirty sources. All draws are made from the seed, the role and the number of the kit, whatever else is rendered.
+A kit begins with one source, some groups of its pieces are of another one, and some have the sound of another one
+laid over their own: that is how hundreds of kits come from thirty sources. All draws are made from the seed, the role
+and the number of the kit, whatever else is rendered.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,9 @@ _SOFTENED_FORCE = 0.2
 # So many sounds of one instrument are enough for a kit; preparing them takes most of the time.
 _MOST_SHOTS = 12
 
+# The time constant of what is shaped as the attack: so long a beater or a stick is heard before the drum is.
+_ATTACK_S = 0.015
+
 # The tuning of single pieces against their group.
 _PIECE_SEMITONES = 0.6
 
@@ -116,9 +120,12 @@ def draw_kit(
     """
     voices: dict[int, Voice] = {}
     used: set[str] = set()
+    # Numbers of their own: the kit below the layers is the one that it is without any.
+    shaping = rng.spawn(1)[0]
     for group, instruments in GROUPS.items():
         bank = _bank_for(group, banks, draws, rng)
-        change = _Change.drawn(draws, rng)
+        change = replace(_Change.drawn(draws, rng), attack_db=drawn(draws.attack_db, shaping))
+        layer = _Layer.drawn(group, bank, banks, draws, shaping)
         loose = group == "hats" and rng.random() < draws.loose_hat
         level_db = drawn(draws.level_db, rng)
         for instrument in instruments:
@@ -128,13 +135,17 @@ def draw_kit(
                 shots = _loosened(found, rng) or shots
             shots = _thinned(shots, rng)
             pitches = sorted(pitch for pitch, name in instrument_of.items() if name == instrument)
+            over = layer.sounds(instrument, shaping) if layer and pitches else ()
             if shots and pitches:
                 used.add(found.source)
+            if shots and over and layer:
+                used.add(layer.bank.source)
             for pitch in pitches:
                 heard = change.of_piece(rng) if pitch in _SECOND_CRASH else piece
                 edge_db = 2.0 if pitch in _EDGES else 0.0
                 gain = 10 ** ((_BALANCE_DB[instrument] + level_db + edge_db) / 20)
-                voices[pitch] = Voice(tuple(heard.applied(shot) for shot in shots), gain, group)
+                own = [heard.applied(shot) for shot in shots]
+                voices[pitch] = Voice(tuple(_laid_over(shot, over) for shot in own), gain, group)
     return Kit(
         name=f"{banks[0].source} {number}",
         voices=voices,
@@ -152,13 +163,14 @@ def drawn(width: Range, rng: np.random.Generator) -> float:
 
 @dataclass(frozen=True)
 class _Change:
-    """What happens to the sounds of a group: pitch as a ratio, decay as a ratio, an equalizer in dB."""
+    """What happens to the sounds of a group: pitch and decay as ratios, an equalizer and the attack's level in dB."""
 
     tuning: float
     decay: float
     tilt_db: float
     bell_db: float
     bell_octave: float
+    attack_db: float = 0.0
 
     @staticmethod
     def drawn(draws: KitDraws, rng: np.random.Generator) -> _Change:
@@ -172,7 +184,7 @@ class _Change:
 
     def of_piece(self, rng: np.random.Generator) -> _Change:
         semitones = rng.uniform(-_PIECE_SEMITONES, _PIECE_SEMITONES)
-        return _Change(self.tuning * 2 ** (semitones / 12), self.decay, self.tilt_db, self.bell_db, self.bell_octave)
+        return replace(self, tuning=self.tuning * 2 ** (semitones / 12))
 
     def applied(self, shot: OneShot) -> OneShot:
         import soxr
@@ -183,9 +195,49 @@ class _Change:
         if self.decay < 1:
             fall = 6.9 * (1 / self.decay - 1) / max(len(samples), 1)
             samples = samples * np.exp(-fall * np.arange(len(samples), dtype=np.float32))
+        if self.attack_db:
+            since_s = np.arange(len(samples), dtype=np.float32) / SAMPLE_RATE_HZ
+            samples = samples * 10 ** (np.float32(self.attack_db / 20) * np.exp(-since_s / np.float32(_ATTACK_S)))
         heard = filtered(samples, tilt_and_bell(self.tilt_db, self.bell_db, self.bell_octave))
-        peak = float(np.abs(heard).max(initial=1e-9))
-        return OneShot((heard / peak).astype(np.float32), shot.force)
+        return _of_peak_one(heard, shot.force)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What is laid over the sounds of a group: whose sounds, what happens to them, and their gain."""
+
+    bank: Bank
+    change: _Change
+    gain: float
+
+    @staticmethod
+    def drawn(group: str, under: Bank, banks: list[Bank], draws: KitDraws, rng: np.random.Generator) -> _Layer | None:
+        others = [bank for bank in banks if bank is not under and any(name in bank.shots for name in GROUPS[group])]
+        if not others or rng.random() >= draws.layered:
+            return None
+        bank = others[int(rng.integers(len(others)))]
+        return _Layer(bank, _Change.drawn(draws, rng), 10 ** (drawn(draws.layer_db, rng) / 20))
+
+    def sounds(self, instrument: str, rng: np.random.Generator) -> tuple[OneShot, ...]:
+        """Return what is laid over the sounds of an instrument, as loud as it is there."""
+        changed = map(self.change.applied, _thinned(self.bank.shots.get(instrument, ()), rng))
+        return tuple(OneShot(np.float32(self.gain) * shot.samples, shot.force) for shot in changed)
+
+
+def _laid_over(under: OneShot, layer: tuple[OneShot, ...]) -> OneShot:
+    """Return a sound and that of the layer which is nearest in force at once; both begin at their attacks."""
+    if not layer:
+        return under
+    over = min(layer, key=lambda shot: abs(shot.force - under.force)).samples
+    samples = np.zeros(max(len(under.samples), len(over)), np.float32)
+    samples[: len(under.samples)] += under.samples
+    samples[: len(over)] += over
+    return _of_peak_one(samples, under.force)
+
+
+def _of_peak_one(samples: Audio, force: float) -> OneShot:
+    peak = float(np.abs(samples).max(initial=1e-9))
+    return OneShot((samples / peak).astype(np.float32), force)
 
 
 def _bank_for(group: str, banks: list[Bank], draws: KitDraws, rng: np.random.Generator) -> Bank:
