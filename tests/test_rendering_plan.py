@@ -32,11 +32,27 @@ def _shots(samples: int) -> tuple[OneShot, ...]:
     return (OneShot(np.linspace(1.0, 0.0, samples, dtype=np.float32), 1.0),)
 
 
-def _kit(*banks: Bank, **widths: Range | float) -> Kit:
-    draws = Recipe.model_validate(_values()).kit.model_copy(
-        update={"other_source": 0.0, "loose_hat": 0.0, "layered": 0.0, "attack_db": Range(low=0.0, high=0.0), **widths}
-    )
-    return draw_kit(1, list(banks), dict(load_drums(ROOT).pitches), draws, np.random.default_rng(0))
+PADS = dict(load_drums(ROOT).pitches)
+DRAWS = Recipe.model_validate(_values()).kit
+
+
+def _only(value: float) -> Range:
+    return Range(low=value, high=value)
+
+
+# Sounds are as they are in their bank, but for an equalizer and the tuning of single pieces.
+STILL = {"tuning_semitones": _only(0.0), "decay": _only(1.0)}
+
+
+def _kit(*banks: Bank, pads: dict[int, str] = PADS, seed: int = 0, **widths: Range | float) -> Kit:
+    plain = {"other_source": 0.0, "loose_hat": 0.0, "layered": 0.0, "attack_db": _only(0.0)}
+    draws = DRAWS.model_copy(update={**plain, **widths})
+    return draw_kit(1, list(banks), pads, draws, np.random.default_rng(seed))
+
+
+def _kick(*banks: Bank, seed: int = 0, **widths: Range | float) -> Kit:
+    """Return a kit of kicks and nothing else, which takes least time."""
+    return _kit(*banks, pads={36: "kick"}, seed=seed, **STILL | widths)
 
 
 def test_each_pad_sounds_as_its_own_instrument() -> None:
@@ -47,8 +63,8 @@ def test_each_pad_sounds_as_its_own_instrument() -> None:
     bank = Bank("sines", {
         name: (OneShot(np.sin(2 * np.pi * hz * time_s).astype(np.float32), 1.0),) for name, hz in frequency_hz.items()
     })  # fmt: skip
-    kit = _kit(bank, tuning_semitones=Range(low=0.0, high=0.0), wires_db=Range(low=-200.0, high=-200.0))
-    for pitch, instrument in load_drums(ROOT).pitches.items():
+    kit = _kit(bank, tuning_semitones=_only(0.0), wires_db=_only(-200.0))
+    for pitch, instrument in PADS.items():
         if instrument not in frequency_hz:
             continue
         hit = Onsets(np.array([0.1], np.float32), np.array([pitch], np.uint8), np.array([100], np.uint8))
@@ -70,10 +86,14 @@ def test_another_kits_piece_is_better_than_another_instrument(piece: str) -> Non
     assert kit.sources == ("mine", "other")
 
 
+def _sine(frequency_hz: float, force: float = 1.0, samples: int = 2_000) -> OneShot:
+    time_s = np.arange(samples) / SAMPLE_RATE_HZ
+    return OneShot(np.sin(2 * np.pi * frequency_hz * time_s).astype(np.float32), force)
+
+
 def _sines(name: str, frequency_hz: float) -> Bank:
-    time_s = np.arange(8_820) / SAMPLE_RATE_HZ
-    sound = np.sin(2 * np.pi * frequency_hz * time_s).astype(np.float32)
-    return Bank(name, {piece: (OneShot(sound, 0.5), OneShot(sound, 1.0)) for piece in ("kick", "snare", "ride")})
+    shots = tuple(_sine(frequency_hz, force) for force in (0.5, 1.0))
+    return Bank(name, dict.fromkeys(("kick", "snare", "ride"), shots))
 
 
 def _level_db(samples: NDArray[np.float32], frequency_hz: float) -> float:
@@ -85,13 +105,13 @@ def _level_db(samples: NDArray[np.float32], frequency_hz: float) -> float:
 
 def test_a_layer_is_the_same_piece_of_another_source_as_loud_as_drawn() -> None:
     low, high = _sines("low", 200.0), _sines("high", 2_000.0)
-    still = {"tuning_semitones": Range(low=0.0, high=0.0), "decay": Range(low=1.0, high=1.0)}
-    alone = _kit(low, high, **still)
+    pads = {36: "kick", 38: "snare", 51: "ride"}
+    alone = _kit(low, high, pads=pads, **STILL)
     for layer_db in (-20.0, -6.0):
-        layered = _kit(low, high, layered=1.0, layer_db=Range(low=layer_db, high=layer_db), **still)
+        layered = _kit(low, high, pads=pads, layered=1.0, layer_db=_only(layer_db), **STILL)
         assert layered.sources == ("high", "low")
         assert alone.sources == ("low",)
-        for pitch in (36, 38, 51):
+        for pitch in pads:
             for below, both in zip(alone.voices[pitch].shots, layered.voices[pitch].shots, strict=True):
                 assert both.force == below.force
                 assert np.abs(both.samples).max() == pytest.approx(1.0)
@@ -101,36 +121,122 @@ def test_a_layer_is_the_same_piece_of_another_source_as_loud_as_drawn() -> None:
                 assert difference_db == pytest.approx(layer_db, abs=1.5)
 
 
+def test_how_often_a_layer_is_there_whose_it_is_and_how_loud_are_drawn() -> None:
+    others = {"middle": 1_000.0, "high": 4_000.0}
+    banks = [_sines("low", 200.0), *(_sines(name, hz) for name, hz in others.items())]
+    levels_db: dict[str, list[float]] = {name: [] for name in others}
+    for seed in range(40):
+        kit = _kick(*banks, seed=seed, layered=0.5, layer_db=Range(low=-20.0, high=0.0))
+        for name in set(kit.sources) - {"low"}:
+            samples = kit.voices[36].shots[0].samples
+            levels_db[name].append(_level_db(samples, others[name]) - _level_db(samples, 200.0))
+    assert 12 < sum(map(len, levels_db.values())) < 28
+    for levels in levels_db.values():
+        assert len(levels) > 4
+        assert min(levels) < -12
+        assert max(levels) > -8
+
+
 def test_below_its_layers_a_kit_is_the_one_that_it_is_without() -> None:
     low, high = _sines("low", 200.0), _sines("high", 2_000.0)
-    silent = _kit(low, high, layered=1.0, layer_db=Range(low=-300.0, high=-300.0))
+    silent = _kit(low, high, layered=1.0, layer_db=_only(-300.0))
     alone = _kit(low, high)
     assert {pitch: voice.gain for pitch, voice in silent.voices.items()} == {
         pitch: voice.gain for pitch, voice in alone.voices.items()
     }
     for pitch in (36, 38, 51):
         for one, other in zip(silent.voices[pitch].shots, alone.voices[pitch].shots, strict=True):
-            assert np.array_equal(one.samples[: len(other.samples)], other.samples)
+            assert np.allclose(one.samples[: len(other.samples)], other.samples, rtol=0, atol=1e-9)
 
 
 def test_a_layer_that_lacks_the_piece_leaves_it_as_it_is() -> None:
     low = _sines("low", 200.0)
-    other = Bank("other", {"snare_rim": _shots(4_000)})
-    kit = _kit(low, other, layered=1.0, layer_db=Range(low=0.0, high=0.0))
+    other = Bank("other", {"snare_rim": _shots(2_000)})
+    kit = _kit(low, other, layered=1.0, layer_db=_only(0.0))
     alone = _kit(low, other)
     assert np.array_equal(kit.voices[38].shots[0].samples, alone.voices[38].shots[0].samples)
     assert not np.array_equal(kit.voices[40].shots[0].samples, alone.voices[40].shots[0].samples)
+    assert kit.sources == ("low", "other")
+    assert _kit(low, other, pads={38: "snare"}, layered=1.0, layer_db=_only(0.0)).sources == ("low",)
+
+
+def test_a_layer_is_of_the_nearest_force_and_the_first_of_equals() -> None:
+    frequency_hz = {0.2: 1_000.0, 0.6: 2_500.0, 1.0: 6_000.0}
+    below = Bank("below", {"kick": tuple(_sine(200.0, force) for force in (0.1, 0.7, 1.0))})
+    over = tuple(_sine(hz, force) for force, first_hz in frequency_hz.items() for hz in (first_hz, 15_000.0))
+    kit = _kick(below, Bank("over", {"kick": over}), layered=1.0, layer_db=_only(0.0))
+    for shot, nearest_hz in zip(kit.voices[36].shots, frequency_hz.values(), strict=True):
+        levels_db = {hz: _level_db(shot.samples, hz) for hz in (*frequency_hz.values(), 15_000.0)}
+        assert levels_db.pop(nearest_hz) > max(levels_db.values()) + 20
+
+
+@pytest.mark.parametrize(("below_samples", "over_samples"), [(1_000, 2_000), (2_000, 1_000)])
+def test_both_of_a_layered_sound_begin_at_once_and_ring_to_their_ends(below_samples: int, over_samples: int) -> None:
+    def click(name: str, samples: int) -> Bank:
+        fall = np.exp(-np.arange(samples, dtype=np.float32) / 30)
+        return Bank(name, {"kick": (OneShot(fall, 1.0),)})
+
+    banks = click("below", below_samples), click("over", over_samples)
+    # So much louder than what is below that it is nearly all that is heard.
+    kit = _kick(*banks, layered=1.0, layer_db=_only(40.0))
+    (both,), (alone,) = kit.voices[36].shots, _kick(*banks).voices[36].shots
+    begin, begin_alone = (int(np.argmax(np.abs(one.samples) >= 0.1)) for one in (both, alone))
+    assert begin == pytest.approx(begin_alone, abs=4)
+    assert len(both.samples) == pytest.approx(2_000, rel=0.1)
+    assert both.samples[np.abs(both.samples).argmax()] > 0
+
+
+def test_the_sounds_of_a_layer_are_tuned_as_all_are() -> None:
+    low, high = _sines("low", 200.0), _sines("high", 2_000.0)
+    (shot, _) = _kick(low, high, layered=1.0, layer_db=_only(0.0), tuning_semitones=_only(12.0)).voices[36].shots
+    assert _level_db(shot.samples, 4_000.0) > _level_db(shot.samples, 2_000.0) + 20
+
+
+def _attack_db(kit: Kit, at_s: float) -> float:
+    """Return the level of a kick at a time, against what it is long after its attack."""
+    samples = np.abs(kit.voices[36].shots[0].samples)
+    begin = round(at_s * SAMPLE_RATE_HZ)
+    return float(20 * np.log10(samples[begin : begin + 88].max() / samples[5_000:5_500].max()))
+
+
+def _long(name: str) -> Bank:
+    return Bank(name, {"kick": (_sine(1_000.0, samples=6_000),)})
 
 
 @pytest.mark.parametrize("attack_db", [-6.0, 6.0])
-def test_the_attack_is_raised_against_the_rest(attack_db: float) -> None:
-    bank = _sines("sines", 1_000.0)
-    still = {"tuning_semitones": Range(low=0.0, high=0.0), "decay": Range(low=1.0, high=1.0)}
-    changed = _kit(bank, attack_db=Range(low=attack_db, high=attack_db), **still).voices[36].shots[0].samples
-    ratio = np.abs(changed[:100]).max() / np.abs(changed[6_000:8_000]).max()
-    as_is = _kit(bank, **still).voices[36].shots[0].samples
-    before = np.abs(as_is[:100]).max() / np.abs(as_is[6_000:8_000]).max()
-    assert 20 * np.log10(ratio / before) == pytest.approx(attack_db, abs=1.0)
+def test_the_attack_of_its_own_sound_and_no_more_is_raised_against_the_rest(attack_db: float) -> None:
+    as_is, changed, under_a_layer = (
+        _kick(_long("own"), _long("other"), layer_db=_only(60.0), layered=layered, attack_db=_only(level_db))
+        for layered, level_db in ((0.0, 0.0), (0.0, attack_db), (1.0, attack_db))
+    )
+    assert _attack_db(changed, 0.0) - _attack_db(as_is, 0.0) == pytest.approx(attack_db, abs=1.0)
+    # Two time constants later.
+    assert _attack_db(changed, 0.03) - _attack_db(as_is, 0.03) == pytest.approx(attack_db * np.exp(-2), abs=0.4)
+    assert _attack_db(under_a_layer, 0.0) == pytest.approx(_attack_db(as_is, 0.0), abs=1.0)
+
+
+def test_attacks_are_drawn() -> None:
+    levels_db = [
+        _attack_db(_kick(_long("own"), seed=seed, attack_db=Range(low=-6.0, high=6.0)), 0.0) for seed in range(24)
+    ]
+    assert 6 < sum(level_db > 0 for level_db in levels_db) < 18
+    assert max(levels_db) - min(levels_db) > 6
+
+
+def test_a_kit_is_equalized_by_a_bell_and_not_only_by_a_slope() -> None:
+    impulse = np.zeros(2_000, np.float32)
+    impulse[0] = 1.0
+    bank = Bank("impulse", {"kick": (OneShot(impulse, 1.0),)})
+    off_the_slope_db = []
+    for seed in range(8):
+        samples = _kick(bank, seed=seed).voices[36].shots[0].samples
+        at_hz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE_HZ)
+        heard = (at_hz > 40) & (at_hz < 10_000)
+        octaves = np.log2(at_hz[heard])
+        level_db = 20 * np.log10(np.abs(np.fft.rfft(samples))[heard])
+        slope = np.polynomial.Polynomial.fit(octaves, level_db, 1)
+        off_the_slope_db.append(np.abs(level_db - slope(octaves)).max())
+    assert max(off_the_slope_db) > 2
 
 
 def test_what_is_alike_stays_within_a_source() -> None:

@@ -32,6 +32,8 @@ def written(path: Path, values: Any) -> Path:
         ("recording", {"lossy": -0.1}, "recording.lossy.*greater than or equal to 0"),
         ("kit", {"other_source": 1.5}, "kit.other_source.*less than or equal to 1"),
         ("kit", {"loose_hat": float("nan")}, "kit.loose_hat"),
+        ("kit", {"attack_db": {"low": -13.0, "high": 12.0}}, "kit.attack_db.*from -12 to 12"),
+        ("kit", {"layer_db": {"low": -60.0, "high": 1.0}}, "kit.layer_db.*from -60 to 0"),
         ("kit", {"choke_s": {"low": 0.0, "high": 0.1}}, "kit.choke_s.*from 0.0001"),
         ("parts", {"train": {"kits": 0, "minutes": {"train": 1.0}}}, "parts.train.kits.*greater than or equal to 1"),
         ("parts", {"train": {"kits": 1, "minutes": {"train": 0.0}}}, "minutes.train.*greater than 0"),

@@ -62,7 +62,7 @@ def test_the_midi_file_holds_the_hits_that_are_reported(eager_model: Path, song:
 
 
 def test_hits_are_drum_notes_with_a_velocity(eager_model: Path, song: Path, tmp_path: Path) -> None:
-    _, (done,) = transcribe([song], tmp_path, eager_model)
+    _, (done,) = transcribe([song], tmp_path / "out", eager_model)
     notes = [message for message in mido.MidiFile(done.midi) if message.type == "note_on"]
     assert notes
     assert all(message.channel == 9 and 1 <= message.velocity <= 127 for message in notes)
@@ -101,8 +101,43 @@ def test_no_sound_is_one_error_and_leaves_nothing(trained_project: Path, tmp_pat
 
 
 def test_two_recordings_of_one_name_are_refused_before_any_work(trained_project: Path, song: Path) -> None:
-    with pytest.raises(AudioError, match="one output"):
-        transcribe([song, song.with_suffix(".wav")], song.parent / "out", trained_project / MODEL)
+    for name in ("song.wav", "Song.wav"):
+        with pytest.raises(AudioError, match="one output"):
+            transcribe([song, song.with_name(name)], song.parent / "out", trained_project / MODEL)
+
+
+def test_an_annotation_beside_its_recording_is_not_written_over(trained_project: Path, song: Path) -> None:
+    """Or the model would be scored against itself."""
+    annotation = song.with_suffix(".csv")
+    annotation.write_text("onset_s,class\n1.0,kick\n")
+    for folder in (song.parent, song.parent / "out" / ".."):
+        (song.parent / "out").mkdir(exist_ok=True)
+        with pytest.raises(AudioError, match=r"song\.csv is there already(.|\n)*annotation"):
+            transcribe([song], folder, trained_project / MODEL, as_csv=True)
+    assert annotation.read_text().startswith("onset_s,class\n1.0")
+    assert not song.with_suffix(".mid").exists()
+    # What is elsewhere is an output of before.
+    for _ in range(2):
+        list(transcribe([song], song.parent / "out", trained_project / MODEL, as_csv=True)[1])
+
+
+def test_a_folder_is_no_recording_and_no_output(trained_project: Path, song: Path, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="is a folder"):
+        transcribe([tmp_path], tmp_path / "out", trained_project / MODEL)
+    (tmp_path / "out" / "song.csv").mkdir(parents=True)
+    with pytest.raises(AudioError, match=r"song\.csv is there already"):
+        transcribe([song], tmp_path / "out", trained_project / MODEL, as_csv=True)
+    assert not (tmp_path / "out" / "song.mid").exists()
+
+
+def test_what_is_done_before_a_damaged_recording_is_said(eager_model: Path, song: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "zz.wav"
+    soundfile.write(damaged, np.full(44_100, np.nan, np.float32), 44_100, "FLOAT")
+    _, done = transcribe([song, damaged], tmp_path / "out", eager_model)
+    assert next(done).midi.exists()
+    with pytest.raises(AudioError, match=r"zz\.wav"):
+        next(done)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["song.mid"]
 
 
 def test_silence_is_an_empty_transcription(trained_project: Path, tmp_path: Path) -> None:
@@ -123,7 +158,8 @@ def test_memory_does_not_grow_with_the_recording(trained_project: Path, tmp_path
                 sound.write(burst)
         script = (
             "import sys, resource; from pathlib import Path; from backbeat.transcription.transcribe import transcribe;"
-            f"transcribe([Path({str(recording)!r})], Path({str(tmp_path)!r}), Path({str(trained_project / MODEL)!r}));"
+            f"run = transcribe([Path({str(recording)!r})], Path({str(tmp_path)!r}), "
+            f"Path({str(trained_project / MODEL)!r})); list(run[1]);"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
         shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -153,7 +189,7 @@ def test_threads_are_as_they_were(eager_model: Path, song: Path, tmp_path: Path)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        transcribe([song], tmp_path, eager_model)
+        list(transcribe([song], tmp_path, eager_model)[1])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -172,5 +208,5 @@ def test_the_command_says_which_model_which_classes_and_how_many_hits(eager_mode
     )  # fmt: skip
     assert "model eager.safetensors, trained on egmd_mini" in shown.stdout
     assert "classes kick, snare, hi_hat (hits3)" in shown.stdout
-    assert "hits in 10.0 s" in shown.stdout
+    assert "hits in 10.0 s of sound" in shown.stdout
     assert (song.parent / "out/song.mid").exists()

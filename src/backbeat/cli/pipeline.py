@@ -129,7 +129,7 @@ def transcribe(
     typer.echo(f"classes {', '.join(answer.classes)} ({answer.class_map})")
     for one in done:
         speed = one.duration_s / one.elapsed_s
-        typer.echo(f"{one.midi}  {len(one.hits):,} hits in {one.duration_s:.1f} s  ({speed:.0f}x real time)")
+        typer.echo(f"{one.midi}  {len(one.hits):,} hits in {one.duration_s:.1f} s of sound, {speed:.0f}x real time")
 
 
 def _score_table(scores: dict[str, Any]) -> Table:

@@ -120,10 +120,12 @@ def draw_kit(
     """
     voices: dict[int, Voice] = {}
     used: set[str] = set()
-    # Numbers of their own: the kit below the layers is the one that it is without any.
+    # Numbers of their own, so that gains, tunings and equalizers of a kit are the same with and without layers.
+    # Attacks share these numbers with the layers, so they are not the same.
     shaping = rng.spawn(1)[0]
     for group, instruments in GROUPS.items():
         bank = _bank_for(group, banks, draws, rng)
+        # The attack is of the group's own sounds; a layer keeps the one that it has.
         change = replace(_Change.drawn(draws, rng), attack_db=drawn(draws.attack_db, shaping))
         layer = _Layer.drawn(group, bank, banks, draws, shaping)
         loose = group == "hats" and rng.random() < draws.loose_hat
@@ -204,7 +206,10 @@ class _Change:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What is laid over the sounds of a group: whose sounds, what happens to them, and their gain."""
+    """What is laid over the sounds of a group: whose sounds, what happens to them, and their gain.
+
+    The bank is not the group's own, but may be the one that lends the group a piece which its own bank lacks.
+    """
 
     bank: Bank
     change: _Change
@@ -220,7 +225,11 @@ class _Layer:
 
     def sounds(self, instrument: str, rng: np.random.Generator) -> tuple[OneShot, ...]:
         """Return what is laid over the sounds of an instrument, as loud as it is there."""
-        changed = map(self.change.applied, _thinned(self.bank.shots.get(instrument, ()), rng))
+        first: dict[float, OneShot] = {}
+        # Only the first sound of each force is ever laid over another one.
+        for shot in _thinned(self.bank.shots.get(instrument, ()), rng):
+            first.setdefault(shot.force, shot)
+        changed = map(self.change.applied, first.values())
         return tuple(OneShot(np.float32(self.gain) * shot.samples, shot.force) for shot in changed)
 
 

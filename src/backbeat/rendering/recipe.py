@@ -60,7 +60,7 @@ class KitDraws(Strict):
         synthesizer: the part of the kits that begin with the synthesizer.
         tuning_semitones: of each group.
         decay: ratio on the length of each group's sounds; above 1 is as they are.
-        attack_db: of each group, the first hundredths of a second against the rest.
+        attack_db: of each group's own sounds, the first hundredths of a second against the rest.
         layered: probability that each group has sounds of another source laid over its own.
         layer_db: their peak against that of what is below.
         level_db: of each group, around a balance of a usual mix.
@@ -74,9 +74,9 @@ class KitDraws(Strict):
     synthesizer: Share
     tuning_semitones: Annotated[Range, _within(-24, 24)]
     decay: Annotated[Range, _within(0.01, 10)]
-    attack_db: Annotated[Range, _within(-40, 40)]
+    attack_db: Annotated[Range, _within(-12, 12)]
     layered: Share
-    layer_db: Annotated[Range, _within(-60, 60)]
+    layer_db: Annotated[Range, _within(-60, 0)]
     level_db: Annotated[Range, _within(-60, 60)]
     velocity_power: Annotated[Range, _within(0, 10)]
     loose_hat: Share

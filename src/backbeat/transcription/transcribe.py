@@ -11,6 +11,7 @@ import contextlib
 import csv
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def transcribe(
     classes: str | None = None,
     as_csv: bool = False,
     as_json: bool = False,
-) -> tuple[ModelCard, list[Transcription]]:
+) -> tuple[ModelCard, Iterator[Transcription]]:
     """Write `<name>.mid` into `output` for each recording, and a table of hits where asked.
 
     Args:
@@ -77,32 +78,58 @@ def transcribe(
         as_csv: also write `<name>.csv`.
         as_json: also write `<name>.json`.
 
+    Returns:
+        what the model says of itself, and what has been written: each recording is transcribed when it is asked for.
+
     Raises:
         ModelError: if the model cannot be loaded, or does not answer in that class map.
-        AudioError: if a recording cannot be read, or two would have the same output. What can be known beforehand is
-            known before anything is written.
+        AudioError: if a recording cannot be read, two would have the same output, or an output is there already beside
+            its recording. What can be known beforehand is known before anything is written.
     """
-    names = [recording.stem for recording in recordings]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise AudioError("two recordings would have one output", expected="different names", got=", ".join(twice))
-    for recording in recordings:
-        read_info(recording, recording.name)
+    endings = [".mid", *([".csv"] if as_csv else []), *([".json"] if as_json else [])]
+    _require_outputs(recordings, output, endings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, card = load_model(model_file, device)
     answer = card.answer(classes)
-    done = []
+
+    def written() -> Iterator[Transcription]:
+        for recording in recordings:
+            started = time.perf_counter()
+            duration_s, hits = find_hits(recording, model, card, device, answer)
+            midi = output / f"{recording.stem}.mid"
+            _write_midi(midi, hits)
+            if as_csv:
+                _write_csv(midi.with_name(f"{recording.stem}.csv"), hits)
+            if as_json:
+                _write_json(midi.with_name(f"{recording.stem}.json"), recording, model_file, card, answer, hits)
+            yield Transcription(recording, duration_s, time.perf_counter() - started, hits, midi)
+
+    return card, written()
+
+
+def _require_outputs(recordings: list[Path], output: Path, endings: list[str]) -> None:
+    """Refuse what cannot be read, and what would be written twice, over a folder, or over an annotation."""
+    # File systems that fold case have one file for both.
+    names = Counter(recording.stem.casefold() for recording in recordings)
+    twice = [recording.name for recording in recordings if names[recording.stem.casefold()] > 1]
+    if twice:
+        raise AudioError("two recordings would have one output", expected="different names", got=", ".join(twice))
     for recording in recordings:
-        started = time.perf_counter()
-        duration_s, hits = find_hits(recording, model, card, device, answer)
-        midi = output / f"{recording.stem}.mid"
-        _write_midi(midi, hits)
-        if as_csv:
-            _write_csv(midi.with_suffix(".csv"), hits)
-        if as_json:
-            _write_json(midi.with_suffix(".json"), recording, model_file, card, answer, hits)
-        done.append(Transcription(recording, duration_s, time.perf_counter() - started, hits, midi))
-    return card, done
+        if recording.is_dir():
+            raise AudioError(
+                f"{recording} is a folder", expected="a sound file", got="a folder", next_step="name the files in it"
+            )
+        read_info(recording, recording.name)
+        for ending in endings:
+            there = output / f"{recording.stem}{ending}"
+            beside = there.exists() and output.resolve() == recording.resolve().parent
+            if there.is_dir() or beside:
+                raise AudioError(
+                    f"{there} is there already",
+                    expected="no folder of that name, and beside a recording no file: it may be its annotation",
+                    got="a folder" if there.is_dir() else "a file",
+                    next_step="name another folder with --output, or move it away",
+                )
 
 
 def find_hits(
