@@ -189,6 +189,9 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: if it, or a file that it names, is missing or not valid, or it is like itself.
     """
+    if not path.is_file():
+        step = "name one, as configs/kits/rendered-kits.yaml in a clone"
+        raise ConfigError(f"there is no recipe {path}", expected="a file", got="none", next_step=step)
     values = _with_likes(path, ())
     if isinstance(values.get("sources"), str):
         listed = load_yaml(Path(values["sources"]))

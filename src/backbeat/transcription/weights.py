@@ -152,7 +152,7 @@ def load_model(path: Path, device: torch.device) -> tuple[DrumCRNN, ModelCard]:
         ModelError: if the file is missing, damaged, or not such a file.
     """
     if not path.exists():
-        step = "train one: dvc repro train, or fetch it: dvc pull models"
+        step = "train one: dvc repro train; fetch it: dvc pull models; or leave --model out, for the one in the box"
         raise ModelError(f"no model at {path}", expected="a .safetensors file", got="none", next_step=step)
     try:
         with safe_open(path, "pt") as file:
@@ -165,7 +165,7 @@ def load_model(path: Path, device: torch.device) -> tuple[DrumCRNN, ModelCard]:
         model = DrumCRNN(card.features.mels, len(card.classes), card.channels, card.recurrent_units, 0.0)
         model.load_state_dict(tensors)
     except (SafetensorError, OSError, ConfigError, RuntimeError, ValueError) as error:
-        step = "train again: dvc repro train"
+        step = "train again: dvc repro train; or leave --model out, for the one in the box"
         got = error.got if isinstance(error, ConfigError) and error.got else str(error).splitlines()[0]
         raise ModelError(f"{path} is not a whole model file", expected=f"a Backbeat model, version {FORMAT_VERSION}",
                          got=got, next_step=step) from error  # fmt: skip
