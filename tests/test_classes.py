@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from backbeat.config import DRUMS_FILE
 from backbeat.datasets.mini.kits import ALL_KITS, KITS
@@ -177,3 +178,24 @@ def test_missing_table_is_named(tmp_path: Path) -> None:
 def test_unknown_map_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=f"no class map 'drums8'(.|\n)*expected: {', '.join(MAPS)}"):
         class_map(TABLE, "drums8")
+
+
+def test_a_note_may_be_in_quotes_and_has_one_row(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    maps = "class_maps: {one: {kick: {note: 36, instruments: [kick]}}}\n"
+    (tmp_path / DRUMS_FILE).write_text('pitches: {"36": kick, 35: kick}\n' + maps)
+    assert load_drums(tmp_path).pitches == {36: "kick", 35: "kick"}
+    for rows in ('{"36": kick, 36: kick}', '{"36": kick, "036": kick}', '{"x": kick}'):
+        (tmp_path / DRUMS_FILE).write_text(f"pitches: {rows}\n{maps}")
+        with pytest.raises(ConfigError, match="pitches"):
+            load_drums(tmp_path)
+
+
+def test_dvc_can_show_every_parameter_of_the_pipeline() -> None:
+    """It cannot if numbers are keys: `dvc params diff` says so of "some metrics"."""
+    with Repo(str(REPOSITORY)) as repo:
+        by_revision = repo.params.show()
+    assert by_revision
+    for revision in by_revision.values():
+        assert {path: one["error"] for path, one in revision["data"].items() if "error" in one} == {}
+        assert "data" in revision["data"]["configs/drums.yaml"]

@@ -69,6 +69,16 @@ def test_an_experiment_is_called_like_its_preset_and_leaves_the_workspace_alone(
     assert (one.name, one.state, one.onset_f1) == ("tiny", "finished", "0.120")
 
 
+def test_the_queue_wants_to_know_who_is_at_work(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, _ = toy
+    for role in ("AUTHOR", "COMMITTER"):
+        for what in ("NAME", "EMAIL"):
+            monkeypatch.delenv(f"GIT_{role}_{what}")
+    with pytest.raises(ExperimentError, match=r"who you are(.|\n)*git config user\.email"):
+        enqueue(project, plan(project, ["tiny"]))
+    assert not tasks(project)
+
+
 @pytest.mark.slow
 def test_a_queued_experiment_runs_the_code_that_it_was_queued_with(toy: Toy) -> None:
     project, _ = toy

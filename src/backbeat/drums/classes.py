@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from backbeat.config import DRUMS_FILE, Strict, load_yaml, validated
 from backbeat.errors import ConfigError
@@ -31,10 +31,20 @@ class ClassRow(Strict):
     instruments: Annotated[list[Instrument], Field(min_length=1)]
 
 
+def _by_number(pitches: Any) -> Any:
+    """Return rows that are named by text by the number that it is: DVC cannot show parameters that numbers name."""
+    if not isinstance(pitches, dict):
+        return pitches
+    rows = {int(name) if isinstance(name, str) and name.isdecimal() else name: row for name, row in pitches.items()}
+    if len(rows) < len(pitches):
+        raise ValueError("a note has two rows")
+    return rows
+
+
 class DrumTable(Strict):
     """The whole of `configs/drums.yaml`."""
 
-    pitches: Annotated[dict[Pitch, Instrument], Field(min_length=1)]
+    pitches: Annotated[dict[Pitch, Instrument], Field(min_length=1), BeforeValidator(_by_number)]
     class_maps: Annotated[dict[str, Annotated[dict[str, ClassRow], Field(min_length=1)]], Field(min_length=1)]
 
     @model_validator(mode="after")

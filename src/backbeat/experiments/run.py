@@ -86,8 +86,9 @@ def enqueue(project: Path, planned: Sequence[Planned]) -> list[Task]:
     """Put experiments into DVC's queue, with the code and the parameters as they are now.
 
     Raises:
-        ExperimentError: if DVC does not take one; those before it stay queued.
+        ExperimentError: if DVC does not take one, those before it stay queued; or Git does not know who is at work.
     """
+    _require_identity(project)
     before = {task.revision for task in tasks(project)}
     for one in planned:
         if _dvc(project, "exp", "run", "--queue", *_arguments(project, one)):
@@ -144,6 +145,19 @@ def environment() -> dict[str, str]:
         "PATH": os.pathsep.join([programs, *filter(None, [os.environ.get("PATH")])]),
         "PYTHONPATH": os.pathsep.join([code, *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
+
+
+def _require_identity(project: Path) -> None:
+    """Refuse what DVC refuses with less of a reason: its queue keeps the workspace in a stash, which has an author."""
+    # Of the settings and the environment; what Git would make up of the machine's name is not enough for DVC.
+    asked = ["git", "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT"]
+    if subprocess.run(asked, cwd=project, capture_output=True, check=False).returncode:
+        raise ExperimentError(
+            "Git does not know who you are, and DVC's queue asks it",
+            expected="the settings user.name and user.email",
+            got="none",
+            next_step='git config user.name "Jo Doe"; git config user.email jo@example.org',
+        )
 
 
 def _taken(project: Path) -> dict[str, str]:
