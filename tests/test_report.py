@@ -259,7 +259,7 @@ def test_what_is_not_there_is_said_with_what_brings_it(copy: Path, gone: str, st
 
 
 def test_what_is_not_what_was_evaluated_is_not_shown(project: Path, copy: Path) -> None:
-    edit(copy / "configs/drums.yaml", "^  41: tom_low", "  41: kick")
+    edit(copy / "configs/drums.yaml", '^  "41": tom_low', '  "41": kick')
     evaluation, record = evaluation_of(project), load_record(project, "egmd_mini")
     said = evaluation.provenance
     for place, evaluated, what in (
